@@ -1,0 +1,227 @@
+// The operators on the CPU: checks, memory, threads. The kernels are in cpu/engine.h.
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "checks.h"
+#include "cpu/kernels.h"
+
+namespace reblur {
+namespace cpu {
+namespace {
+
+// float16 and bfloat16 are computed in float32.
+at::ScalarType compute_type(const at::Tensor& tensor) {
+  return at::isReducedFloatingType(tensor.scalar_type()) ? at::kFloat : tensor.scalar_type();
+}
+
+// In the type of computation and with neighbours in x next to each other; other strides are free. No copy where that holds.
+at::Tensor readable(const at::Tensor& tensor) {
+  at::Tensor converted = tensor.to(compute_type(tensor));
+  return converted.size(3) > 1 && converted.stride(3) != 1 ? converted.contiguous() : converted;
+}
+
+template <class T>
+Planes<const T> planes(const at::Tensor& tensor) {
+  return {tensor.const_data_ptr<T>(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+}
+
+template <class T>
+Planes<T> mutable_planes(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return {};
+  return {tensor.mutable_data_ptr<T>(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+}
+
+// A result in the type of computation; empty where it is not wanted.
+at::Tensor allocate(const at::Tensor& like, int64_t channels, bool wanted = true) {
+  const auto options = like.options().dtype(compute_type(like));
+  if (!wanted) return at::empty({0}, options);
+  return at::empty({like.size(0), channels, like.size(2), like.size(3)}, options);
+}
+
+Size size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3)}; }
+
+// The engine for this processor. ATEN_CPU_CAPABILITY overrides it, as it does for Torch's own kernels.
+template <class T>
+const Kernels<T>& select() {
+#if defined(REBLUR_X86)
+  static const std::string capability = at::get_cpu_capability();
+  if (capability == "AVX512") return kernels_avx512(T());
+  if (capability == "AVX2") return kernels_avx2(T());
+#endif
+  return kernels_default(T());
+}
+
+template <class T>
+SeedsProblem<T> seeds_problem(const RadiiList& radii, bool square, const at::Tensor& seeds, const at::Tensor& weights) {
+  SeedsProblem<T> problem{radii.count, {}, square, {planes<T>(seeds), planes<T>(weights)}};
+  std::copy(radii.values, radii.values + kMaxRadius, problem.radii);
+  return problem;
+}
+
+// Blocked class weights need `lanes` columns more at most, and their alignment is that of the allocator: 64 bytes.
+template <class T>
+at::Tensor allocate_blocked(const Kernels<T>& kernels, const Size& size, const RadiiList& radii, const at::Tensor& like) {
+  const int64_t blocks = (size.width + kernels.lanes - 1) / kernels.lanes;
+  return at::empty({size.batch, size.height, blocks, class_count(radii.max()), kernels.lanes},
+                   like.options().memory_format(c10::nullopt));
+}
+
+template <class F>
+void parallel(int64_t tiles, const F& f) {
+  at::parallel_for(0, tiles, 1, f);
+}
+
+at::Tensor reblur(const at::Tensor& image,
+                  const at::Tensor& seeds,
+                  const at::Tensor& weights,
+                  at::IntArrayRef radii_list,
+                  c10::string_view support,
+                  c10::string_view padding_name) {
+  const RadiiList radii = check_radii(radii_list);
+  const bool square = check_square(support);
+  const Padding padding = check_padding(padding_name);
+  check_parameters(seeds, weights, radii);
+  check_image(image, "image", seeds, radii, padding);
+  const at::Tensor output = allocate(image, image.size(1));
+  if (output.numel() > 0) {
+    const at::Tensor x = readable(image), s = readable(seeds), w = readable(weights);
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "reblur", [&] {
+      const auto& kernels = select<scalar_t>();
+      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const GatherArguments<scalar_t> arguments{
+          size_of(x), padding, planes<scalar_t>(x), mutable_planes<scalar_t>(output)};
+      parallel(kernels.tiles(arguments.size),
+               [&](int64_t begin, int64_t end) { kernels.gather(problem, arguments, begin, end); });
+    });
+  }
+  return output.to(image.scalar_type());
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor& grad_output,
+                                                               const std::optional<at::Tensor>& image,
+                                                               const at::Tensor& seeds,
+                                                               const at::Tensor& weights,
+                                                               at::IntArrayRef radii_list,
+                                                               c10::string_view support,
+                                                               c10::string_view padding_name,
+                                                               bool need_image,
+                                                               bool need_seeds,
+                                                               bool need_weights) {
+  const RadiiList radii = check_radii(radii_list);
+  const bool square = check_square(support);
+  const Padding padding = check_padding(padding_name);
+  check_parameters(seeds, weights, radii);
+  check_image(grad_output, "grad_output", seeds, radii, padding);
+  const bool need_parameters = need_seeds || need_weights;
+  TORCH_CHECK_VALUE(image || !need_parameters, "image must be given where gradients to seeds or weights are needed");
+  if (image) check_like(*image, "image", grad_output, grad_output.size(1));
+  const at::Tensor grad_image = allocate(grad_output, grad_output.size(1), need_image);
+  const at::Tensor grad_seeds = allocate(seeds, seeds.size(1), need_seeds);
+  const at::Tensor grad_weights = allocate(weights, weights.size(1), need_weights);
+  if (grad_output.numel() > 0) {
+    const at::Tensor g = readable(grad_output), s = readable(seeds), w = readable(weights);
+    AT_DISPATCH_FLOATING_TYPES(g.scalar_type(), "reblur_backward", [&] {
+      const auto& kernels = select<scalar_t>();
+      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const Size size = size_of(g);
+      at::Tensor blocked;
+      scalar_t* blocked_data = nullptr;
+      if (need_image) {
+        blocked = allocate_blocked(kernels, size, radii, s);
+        blocked_data = blocked.mutable_data_ptr<scalar_t>();
+      }
+      if (need_parameters) {
+        const at::Tensor x = readable(*image);
+        const ParameterGradientsArguments<scalar_t> arguments{
+            size,
+            padding,
+            planes<scalar_t>(x),
+            planes<scalar_t>(g),
+            {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)},
+            {blocked_data}};
+        parallel(kernels.tiles(size), [&](int64_t begin, int64_t end) {
+          kernels.parameter_gradients(problem, arguments, begin, end);
+        });
+      } else if (need_image) {
+        const ClassWeightsArguments<scalar_t> arguments{size, {}, {blocked_data}};
+        parallel(kernels.tiles(size),
+                 [&](int64_t begin, int64_t end) { kernels.class_weights(problem, arguments, begin, end); });
+      }
+      if (need_image) {
+        const ScatterArguments<scalar_t> arguments{
+            size, padding, {blocked_data}, planes<scalar_t>(g), mutable_planes<scalar_t>(grad_image)};
+        parallel(kernels.scatter_tiles(size),
+                 [&](int64_t begin, int64_t end) { kernels.scatter(problem, arguments, begin, end); });
+      }
+    });
+  } else {  // an image without channels still has parameters
+    grad_seeds.zero_();
+    grad_weights.zero_();
+  }
+  return {grad_image.to(grad_output.scalar_type()), grad_seeds.to(seeds.scalar_type()), grad_weights.to(weights.scalar_type())};
+}
+
+at::Tensor class_weights(const at::Tensor& seeds,
+                         const at::Tensor& weights,
+                         at::IntArrayRef radii_list,
+                         c10::string_view support) {
+  const RadiiList radii = check_radii(radii_list);
+  const bool square = check_square(support);
+  check_parameters(seeds, weights, radii);
+  const at::Tensor output = allocate(seeds, class_count(radii.max()));
+  if (output.numel() > 0) {
+    const at::Tensor s = readable(seeds), w = readable(weights);
+    AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "class_weights", [&] {
+      const auto& kernels = select<scalar_t>();
+      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const ClassWeightsArguments<scalar_t> arguments{size_of(s), mutable_planes<scalar_t>(output), {}};
+      parallel(kernels.tiles(arguments.size),
+               [&](int64_t begin, int64_t end) { kernels.class_weights(problem, arguments, begin, end); });
+    });
+  }
+  return output.to(seeds.scalar_type());
+}
+
+std::tuple<at::Tensor, at::Tensor> class_weights_backward(const at::Tensor& grad_output,
+                                                          const at::Tensor& seeds,
+                                                          const at::Tensor& weights,
+                                                          at::IntArrayRef radii_list,
+                                                          c10::string_view support,
+                                                          bool need_seeds,
+                                                          bool need_weights) {
+  const RadiiList radii = check_radii(radii_list);
+  const bool square = check_square(support);
+  check_parameters(seeds, weights, radii);
+  check_like(grad_output, "grad_output", seeds, class_count(radii.max()));
+  const at::Tensor grad_seeds = allocate(seeds, seeds.size(1), need_seeds);
+  const at::Tensor grad_weights = allocate(weights, weights.size(1), need_weights);
+  if (seeds.numel() > 0) {
+    const at::Tensor g = readable(grad_output), s = readable(seeds), w = readable(weights);
+    AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "class_weights_backward", [&] {
+      const auto& kernels = select<scalar_t>();
+      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const ClassWeightsGradientsArguments<scalar_t> arguments{
+          size_of(s), planes<scalar_t>(g), {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)}};
+      parallel(kernels.tiles(arguments.size),
+               [&](int64_t begin, int64_t end) { kernels.class_weights_gradients(problem, arguments, begin, end); });
+    });
+  }
+  return {grad_seeds.to(seeds.scalar_type()), grad_weights.to(weights.scalar_type())};
+}
+
+}  // namespace
+
+std::string capability() { return select<float>().capability; }
+
+}  // namespace cpu
+}  // namespace reblur
+
+TORCH_LIBRARY_IMPL(reblur_ops, CPU, m) {
+  m.impl("reblur", reblur::cpu::reblur);
+  m.impl("reblur_backward", reblur::cpu::reblur_backward);
+  m.impl("class_weights", reblur::cpu::class_weights);
+  m.impl("class_weights_backward", reblur::cpu::class_weights_backward);
+}

@@ -1,0 +1,26 @@
+// Arithmetic on a lane: one pixel (float, double) or several neighbours in x (a SIMD vector, see cpu/lane.h).
+//
+// A family calls nothing else, so its source is the same on every machine.
+#pragma once
+
+#include <cmath>
+
+#include "engine/macros.h"
+
+namespace reblur {
+
+template <class Lane>
+struct LaneMath {
+  static_assert(std::is_floating_point<Lane>::value, "a scalar lane is float or double");
+  using Scalar = Lane;
+
+  REBLUR_HOST_DEVICE static Lane abs(Lane x) { return std::fabs(x); }
+  REBLUR_HOST_DEVICE static Lane max(Lane x, Lane y) { return x > y ? x : y; }
+  REBLUR_HOST_DEVICE static Lane fma(Lane x, Lane y, Lane z) { return std::fma(x, y, z); }
+  // 2^x for x <= 0.
+  REBLUR_HOST_DEVICE static Lane exp2(Lane x) { return std::exp2(x); }
+  // -1, 0 or 1, like torch.sgn.
+  REBLUR_HOST_DEVICE static Lane sign(Lane x) { return Lane(x > 0) - Lane(x < 0); }
+};
+
+}  // namespace reblur

@@ -1,0 +1,84 @@
+// The radii of a family's kernels, known at compile time (the published 1…7) or at run time (any, up to kMaxRadius).
+//
+// Both forms offer the same members, so that a kernel is written once:
+//   kClasses                 capacity of an array with one entry per distance class
+//   kRings                   capacity of an array with one entry per integer distance
+//   max()                    the largest radius, as integral_constant or int
+//   for_each_radius(f)       f(n, radius, offset): block n of the seeds begins at channel offset and has radius + 1 channels
+//   for_each_offset(r, f)    f(d) for d = 0 … r
+//   for_each_class(r, f)     f(class) for every distance class of a kernel of radius r
+#pragma once
+
+#include <type_traits>
+
+#include "engine/classes.h"
+
+namespace reblur {
+
+template <int... Rs>
+struct StaticRadii {
+  static constexpr int kValues[] = {Rs...};
+  static constexpr int kCount = sizeof...(Rs);
+  static constexpr int kMax = kValues[kCount - 1];
+  static constexpr int kClasses = class_count(kMax);
+  static constexpr int kRings = kMax + 1;
+
+  REBLUR_HOST_DEVICE static constexpr std::integral_constant<int, kMax> max() { return {}; }
+
+  REBLUR_HOST_DEVICE static constexpr int offset(int n) {
+    int channels = 0;
+    for (int i = 0; i < n; ++i) channels += kValues[i] + 1;
+    return channels;
+  }
+
+  template <class F>
+  REBLUR_HOST_DEVICE static void for_each_radius(F&& f) {
+    static_for<kCount>([&](auto n) REBLUR_INLINE_LAMBDA {
+      constexpr int index = decltype(n)::value;
+      f(n, std::integral_constant<int, kValues[index]>{}, std::integral_constant<int, offset(index)>{});
+    });
+  }
+
+  template <int R, class F>
+  REBLUR_HOST_DEVICE static void for_each_offset(std::integral_constant<int, R>, F&& f) {
+    static_for<R + 1>(f);
+  }
+
+  template <int R, class F>
+  REBLUR_HOST_DEVICE static void for_each_class(std::integral_constant<int, R>, F&& f) {
+    static_for<R + 1>([&](auto b) REBLUR_INLINE_LAMBDA {
+      static_for<decltype(b)::value + 1>(
+          [&](auto a) REBLUR_INLINE_LAMBDA { f(StaticClass<decltype(a)::value, decltype(b)::value>{}); });
+    });
+  }
+};
+
+using PublishedRadii = StaticRadii<1, 2, 3, 4, 5, 6, 7>;
+
+struct DynamicRadii {
+  static constexpr int kClasses = class_count(kMaxRadius);
+  static constexpr int kRings = kMaxRadius + 1;
+
+  int count;
+  int values[kMaxRadius];
+  const DynamicClass* table;  // of every class up to kMaxRadius, where the kernel runs
+
+  REBLUR_HOST_DEVICE int max() const { return values[count - 1]; }
+
+  template <class F>
+  REBLUR_HOST_DEVICE void for_each_radius(F&& f) const {
+    for (int n = 0, offset = 0; n < count; offset += values[n] + 1, ++n) f(n, values[n], offset);
+  }
+
+  template <class F>
+  REBLUR_HOST_DEVICE static void for_each_offset(int radius, F&& f) {
+    for (int d = 0; d <= radius; ++d) f(d);
+  }
+
+  template <class F>
+  REBLUR_HOST_DEVICE void for_each_class(int radius, F&& f) const {
+    for (int k = 0; k < class_count(radius); ++k) f(table[k]);
+  }
+};
+
+}  // namespace reblur

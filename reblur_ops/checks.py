@@ -1,0 +1,81 @@
+"""What arguments must be, said in the user's terms before any work is done."""
+
+import numbers
+from collections.abc import Sequence
+
+import torch
+
+from reblur_ops.geometry import MAX_RADIUS
+
+SUPPORTS = ("square", "disk")
+PADDINGS = ("zeros", "replicate", "reflect")
+
+
+def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def radii_tuple(radii: Sequence[int]) -> tuple[int, ...]:
+    """The radii as a tuple of int.
+
+    Raises:
+        TypeError: radii is no sequence of integers.
+        ValueError: it is empty, does not increase, or leaves 1 … MAX_RADIUS.
+    """
+    if isinstance(radii, (str, bytes)) or not hasattr(radii, "__iter__"):
+        raise TypeError(f"radii must be a sequence of integers, got {radii!r}")
+    values = tuple(radii)
+    for radius in values:
+        if isinstance(radius, bool) or not isinstance(radius, numbers.Integral):
+            raise TypeError(f"radii must be integers, got {radius!r} in {values}")
+    if not values:
+        raise ValueError("radii must hold at least one radius, got none")
+    if min(values) < 1 or max(values) > MAX_RADIUS:
+        raise ValueError(f"radii must lie between 1 and {MAX_RADIUS}, got {values}")
+    if any(a >= b for a, b in zip(values, values[1:], strict=False)):
+        raise ValueError(f"radii must increase, got {values}")
+    return tuple(int(radius) for radius in values)
+
+
+def _tensor(name: str, value: object) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dim() != 4:
+        raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}")
+
+
+def _same(name: str, tensor: torch.Tensor, like_name: str, like: torch.Tensor) -> None:
+    if tensor.shape[0] != like.shape[0] or tensor.shape[2:] != like.shape[2:]:
+        raise ValueError(
+            f"{name} must have the batch, height and width of {like_name}, "
+            f"{(like.shape[0], *like.shape[2:])}, got {(tensor.shape[0], *tensor.shape[2:])}"
+        )
+    if tensor.device != like.device:
+        raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {tensor.device}")
+    if tensor.dtype != like.dtype and not torch.is_autocast_enabled(like.device.type):
+        raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {tensor.dtype}")
+
+
+def maps(seeds: torch.Tensor, weights: torch.Tensor, radii: tuple[int, ...]) -> None:
+    """Check the parameters of the operator against the radii and each other."""
+    expected = {"seeds": sum(radii) + len(radii), "weights": len(radii) + 1}
+    for name, tensor in (("seeds", seeds), ("weights", weights)):
+        _tensor(name, tensor)
+        if tensor.shape[1] != expected[name]:
+            raise ValueError(f"{name} must have {expected[name]} channels for radii {radii}, got {tensor.shape[1]}")
+    _same("weights", weights, "seeds", seeds)
+
+
+def image(image: torch.Tensor, seeds: torch.Tensor, radii: tuple[int, ...], padding: str) -> None:
+    """Check the image, after `maps`."""
+    _tensor("image", image)
+    _same("seeds", seeds, "image", image)
+    choice("padding", padding, PADDINGS)
+    if padding == "reflect" and image.numel() and min(image.shape[2:]) <= radii[-1]:
+        raise ValueError(
+            f"padding 'reflect' needs an image larger than the largest radius, {radii[-1]}, "
+            f"in height and width, got {tuple(image.shape[2:])}"
+        )

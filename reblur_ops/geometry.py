@@ -1,0 +1,55 @@
+"""Distances and distance classes of an isotropic kernel.
+
+The taps (±a, ±b) and (±b, ±a) lie at one distance and weigh the same: a class, named (a, b) with 0 <= a <= b <= R and
+numbered b(b+1)/2 + a. The classes of a smaller radius are the first ones of a larger.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+MAX_RADIUS = 15
+
+
+class Interpolation(NamedTuple):
+    """Where a distance lies between two integer ones: at `ring`, or `fraction` of the way to ring + 1."""
+
+    ring: int
+    fraction: float
+
+
+class DistanceClass(NamedTuple):
+    """The taps (±a, ±b) and (±b, ±a)."""
+
+    a: int
+    b: int
+
+    @property
+    def squared_distance(self) -> int:
+        return self.a**2 + self.b**2
+
+    @property
+    def multiplicity(self) -> int:
+        """How many taps the class has: 1, 4 or 8."""
+        if self.b == 0:
+            return 1
+        return 4 if self.a in (0, self.b) else 8
+
+
+def interpolation(squared_distance: int) -> Interpolation:
+    ring = math.isqrt(squared_distance)
+    return Interpolation(ring, math.sqrt(squared_distance) - ring)
+
+
+@functools.cache
+def distance_classes(radius: int) -> tuple[DistanceClass, ...]:
+    """Every class of a (2 radius + 1)² window, in the order of their numbers."""
+    return tuple(DistanceClass(a, b) for b in range(radius + 1) for a in range(b + 1))
+
+
+@functools.cache
+def class_map(radius: int) -> tuple[tuple[int, ...], ...]:
+    """The number of the class of each tap of the window, row by row."""
+    number = {cls: k for k, cls in enumerate(distance_classes(radius))}
+    offsets = [abs(d) for d in range(-radius, radius + 1)]
+    return tuple(tuple(number[DistanceClass(min(dy, dx), max(dy, dx))] for dx in offsets) for dy in offsets)

@@ -1,0 +1,40 @@
+"""Module forms of the operators."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from reblur_ops import checks, functional
+
+
+class Reblur(torch.nn.Module):
+    """`reblur_ops.reblur` with its options kept.
+
+    Args:
+        radii, support, padding: as for `reblur_ops.reblur`.
+
+    Attributes:
+        seed_channels: channels that `seeds` must have, Σ(r+1).
+        weight_channels: channels that `weights` must have, S+1.
+    """
+
+    def __init__(
+        self, radii: Sequence[int] = functional.PUBLISHED_RADII, support: str = "square", padding: str = "zeros"
+    ) -> None:
+        super().__init__()
+        self.radii = checks.radii_tuple(radii)
+        checks.choice("support", support, checks.SUPPORTS)
+        checks.choice("padding", padding, checks.PADDINGS)
+        self.support = support
+        self.padding = padding
+        self.seed_channels, self.weight_channels = functional.map_channels(self.radii)
+
+    def forward(self, image: Tensor, seeds: Tensor, weights: Tensor) -> Tensor:
+        """Blur (N, C, H, W) with (N, seed_channels, H, W) and (N, weight_channels, H, W)."""
+        return functional.reblur(
+            image, seeds, weights, radii=self.radii, support=self.support, padding=self.padding
+        )
+
+    def extra_repr(self) -> str:
+        return f"radii={self.radii}, support={self.support!r}, padding={self.padding!r}"

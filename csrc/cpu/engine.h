@@ -36,11 +36,21 @@ inline void store_lanes(const Lane& value, T* to, int64_t count) {
     value.store(to, static_cast<int>(count));
 }
 
-// A family's parameters at `count` pixels from (n, y, x): load(tensor, channel). Lanes beyond `count` read zeros.
+template <class Lane>
+inline void copy(const Lane* from, int count, Lane* to) {
+  for (int i = 0; i < count; ++i) to[i] = from[i];
+}
+
+// A family's parameters at `count` pixels from (n, y, x): load(tensor, channel). Lanes beyond `count` read zeros. The
+// planes are more streams than a processor's prefetcher follows, so the vector after the next one is asked for.
 template <class Lane, class T>
 auto parameter_loader(const Planes<const T>* parameters, int64_t n, int64_t y, int64_t x, int64_t count) {
+  const T* base[] = {parameters[0].row(n, 0, y) + x, parameters[1].row(n, 0, y) + x};
+  const int64_t stride[] = {parameters[0].channel_stride, parameters[1].channel_stride};
   return [=](int tensor, int channel) REBLUR_INLINE_LAMBDA {
-    return load_lanes<Lane>(parameters[tensor].row(n, channel, y) + x, count);
+    const T* at = base[tensor] + channel * stride[tensor];
+    __builtin_prefetch(at + 2 * lanes<Lane>());
+    return load_lanes<Lane>(at, count);
   };
 }
 
@@ -49,12 +59,6 @@ auto gradient_storer(const Planes<T>* gradients, int64_t n, int64_t y, int64_t x
   return [=](int tensor, int channel, const Lane& value) REBLUR_INLINE_LAMBDA {
     if (gradients[tensor]) store_lanes(value, gradients[tensor].row(n, channel, y) + x, count);
   };
-}
-
-template <class T>
-int64_t block_offset(const Size& size, int lanes, int classes, int64_t n, int64_t y, int64_t x) {
-  const int64_t blocks = (size.width + lanes - 1) / lanes;
-  return ((n * size.height + y) * blocks + x / lanes) * classes * lanes;
 }
 
 // Sums over the taps of a class, at a run of pixels. Row a of the folded rows is image row y for a = 0, else the sum of
@@ -117,7 +121,7 @@ void gather(const Family& family,
   RingSums<Lane, Radii> sums(family.radii);
   Scratch<Lane> weights(kTileWidth / kLanes * kClasses);
   for (int64_t index = begin; index < end; ++index) {
-    const Tile tile = Tiles::at(size, index);
+    const Tile tile = Tiles::at(size, arguments.rows, index);
     for (int64_t x = 0; x < tile.width; x += kLanes)
       family.class_weights(parameter_loader<Lane>(parameters, tile.n, tile.y, tile.x + x, tile.width - x),
                            weights + x / kLanes * kClasses);
@@ -148,9 +152,9 @@ void parameter_gradients(const Family& family,
   const Size& size = arguments.size;
   const int classes = class_count(family.radii.max());
   RingSums<Lane, Radii> sums(family.radii);
-  Scratch<Lane> grad_weights(kTileWidth / kLanes * kClasses);
+  Scratch<Lane> grad_weights(kTileWidth / kLanes * kClasses), weights(kClasses);
   for (int64_t index = begin; index < end; ++index) {
-    const Tile tile = Tiles::at(size, index);
+    const Tile tile = Tiles::at(size, arguments.rows, index);
     for (int64_t i = 0; i < kTileWidth / kLanes * kClasses; ++i) grad_weights[i] = Lane(0);
     for (int64_t c = 0; c < size.channels; ++c) {
       sums.fold(arguments.image, tile.n, c, tile, size, arguments.padding);
@@ -164,12 +168,14 @@ void parameter_gradients(const Family& family,
       }
     }
     for (int64_t x = 0; x < tile.width; x += kLanes) {
-      T* blocked = arguments.weights.data;
-      if (blocked) blocked += block_offset<T>(size, kLanes, classes, tile.n, tile.y, tile.x + x);
-      family.adjoint(parameter_loader<Lane>(parameters, tile.n, tile.y, tile.x + x, tile.width - x),
+      const int64_t count = tile.width - x;
+      family.adjoint(parameter_loader<Lane>(parameters, tile.n, tile.y, tile.x + x, count),
                      grad_weights + x / kLanes * kClasses,
-                     gradient_storer<Lane>(arguments.grad_parameters, tile.n, tile.y, tile.x + x, tile.width - x),
-                     reinterpret_cast<Lane*>(blocked));
+                     gradient_storer<Lane>(arguments.grad_parameters, tile.n, tile.y, tile.x + x, count),
+                     arguments.weights.data ? static_cast<Lane*>(weights) : nullptr);
+      // Added up in cache first: a store for every term would wait for the memory behind it.
+      if (arguments.weights.data)
+        copy<Lane>(weights, classes, arguments.weights.template block<Lane>(size, classes, tile.n, tile.y, tile.x + x));
     }
   }
 }
@@ -185,14 +191,12 @@ void class_weights(const Family& family,
   const int classes = class_count(family.radii.max());
   Scratch<Lane> weights(Family::Radii::kClasses);
   for (int64_t index = begin; index < end; ++index) {
-    const Tile tile = Tiles::at(size, index);
+    const Tile tile = Tiles::at(size, arguments.rows, index);
     for (int64_t x = tile.x; x < tile.x + tile.width; x += kLanes) {
       const int64_t count = tile.x + tile.width - x;
       family.class_weights(parameter_loader<Lane>(parameters, tile.n, tile.y, x, count), static_cast<Lane*>(weights));
       if (arguments.blocked.data)
-        std::memcpy(arguments.blocked.data + block_offset<T>(size, kLanes, classes, tile.n, tile.y, x),
-                    weights,
-                    classes * sizeof(Lane));
+        copy<Lane>(weights, classes, arguments.blocked.template block<Lane>(size, classes, tile.n, tile.y, x));
       if (arguments.planes)
         for (int k = 0; k < classes; ++k)
           store_lanes(weights[k], arguments.planes.row(tile.n, k, tile.y) + x, count);
@@ -211,7 +215,7 @@ void class_weights_gradients(const Family& family,
   const int classes = class_count(family.radii.max());
   Scratch<Lane> grad_weights(Family::Radii::kClasses);
   for (int64_t index = begin; index < end; ++index) {
-    const Tile tile = Tiles::at(size, index);
+    const Tile tile = Tiles::at(size, arguments.rows, index);
     for (int64_t x = tile.x; x < tile.x + tile.width; x += kLanes) {
       const int64_t count = tile.x + tile.width - x;
       for (int k = 0; k < classes; ++k)
@@ -280,7 +284,6 @@ class Scatter {
   template <int kCount>
   void accumulate(int64_t n, int64_t y, int64_t begin, int64_t length, int64_t c) {
     const auto radius = radii_.max();
-    const int64_t blocks = (size_.width + kLanes - 1) / kLanes;
     // Source columns [first, last), in whole blocks; those outside the image hold zeros.
     const int64_t first = begin - radius >= 0 ? (begin - radius) / kLanes * kLanes : -round_up(radius - begin, kLanes);
     const int64_t last = round_up(begin + length + radius, kLanes);
@@ -290,12 +293,11 @@ class Scatter {
           for (int b = 0; b <= radius; ++b) Lane(0).store(column(i, b) + (x - first));
         continue;
       }
-      Lane sums[kCount][Radii::kRings];
+      LaneArray<Lane, Radii::kRings> sums[kCount];
       for (int i = 0; i < kCount; ++i)
         radii_.for_each_offset(radius, [&](auto b) REBLUR_INLINE_LAMBDA { sums[i][b] = Lane(0); });
       const auto add_row = [&](int64_t row, auto a) REBLUR_INLINE_LAMBDA {
-        const Lane* weights = reinterpret_cast<const Lane*>(
-            arguments_.weights.data + ((n * size_.height + row) * blocks + x / kLanes) * classes_ * kLanes);
+        const Lane* weights = arguments_.weights.template block<Lane>(size_, classes_, n, row, x);
         Lane g[kCount];
         for (int i = 0; i < kCount; ++i)
           g[i] = load_lanes<Lane>(arguments_.grad_output.row(n, c + i, row) + x, size_.width - x);
@@ -339,7 +341,7 @@ class Scatter {
 template <class Lane, class Family, class T = typename Lane::value_type>
 void scatter(const Family& family, const ScatterArguments<T>& arguments, int64_t begin, int64_t end) {
   Scatter<Lane, Family> engine(family, arguments);
-  for (int64_t index = begin; index < end; ++index) engine.run(ScatterTiles::at(arguments.size, index));
+  for (int64_t index = begin; index < end; ++index) engine.run(ScatterTiles::at(arguments.size, arguments.rows, index));
 }
 
 }  // namespace

@@ -11,14 +11,23 @@ namespace reblur {
 
 namespace exp2_detail {
 
-// 2^f for |f| <= 1/2 as 1 + f·P(f). The coefficients minimise the largest relative error, found by iteratively
-// reweighted least squares: 9e-8 for float. For double it is Chebyshev interpolation, 8e-18 before rounding.
-constexpr float kFloat[] = {0.69314697755563569f,
+// 2^f for |f| <= 1/2. The coefficients minimise the largest relative error, found by iteratively reweighted least squares:
+// 9e-8 for float. For double they are from Chebyshev interpolation, 8e-18 before rounding.
+constexpr float kFloat[] = {1.0f,
+                            0.69314697755563569f,
                             0.2402224205732537f,
                             0.05550733805731397f,
                             0.0096715139260068223f,
                             0.0013264708407152093f};
-constexpr double kDouble[] = {0.693147180559945309,
+// For 0 <= f < 1: 7.5e-8.
+constexpr float kFloatFloor[] = {0.99999992506762525f,
+                                 0.69315307297075817f,
+                                 0.24015361902695086f,
+                                 0.055826312184469847f,
+                                 0.0089893470840489511f,
+                                 0.0018775737854327744f};
+constexpr double kDouble[] = {1.0,
+                              0.693147180559945309,
                               0.240226506959100982,
                               0.0555041086648215943,
                               0.00961812910760688853,
@@ -37,7 +46,7 @@ template <class V, class T, int N, class Fma>
 inline __attribute__((always_inline)) V polynomial(V f, const T (&c)[N], const Fma& fma) {
   V p = V(c[N - 1]);
   for (int i = N - 2; i >= 0; --i) p = fma(p, f, V(c[i]));
-  return fma(p, f, V(T(1)));
+  return p;
 }
 
 // A scalar at a time, without a branch, so that compilers vectorise a loop of it for whatever machine. Adding 1.5·2^m,
@@ -76,13 +85,29 @@ struct LaneMath<at::vec::Vectorized<T>> {
   static Lane exp2(const Lane& x) {
 #if defined(CPU_CAPABILITY_AVX512)
     if constexpr (std::is_same_v<T, float>) {
-      const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-      const Lane p = exp2_detail::polynomial(x - Lane(whole), exp2_detail::kFloat, fma);
-      return _mm512_scalef_ps(p, whole);
+      // x - floor(x) in one instruction; scalef takes the floor of its exponent by itself.
+      const Lane f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+      return _mm512_scalef_ps(exp2_detail::polynomial(f, exp2_detail::kFloatFloor, fma), x);
     } else {
       const __m512d whole = _mm512_roundscale_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
       const Lane p = exp2_detail::polynomial(x - Lane(whole), exp2_detail::kDouble, fma);
       return _mm512_scalef_pd(p, whole);
+    }
+#elif defined(CPU_CAPABILITY_AVX2)
+    // 2^n by writing n into the exponent; below the lowest normal number the result stays there, and NaN stays NaN.
+    if constexpr (std::is_same_v<T, float>) {
+      const __m256 bounded = _mm256_max_ps(_mm256_set1_ps(-126), x);
+      const __m256 whole = _mm256_round_ps(bounded, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127));
+      const Lane p = exp2_detail::polynomial(Lane(bounded) - Lane(whole), exp2_detail::kFloat, fma);
+      return p * Lane(_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
+    } else {
+      const __m256d bounded = _mm256_max_pd(_mm256_set1_pd(-1022), x);
+      const __m256d whole = _mm256_round_pd(bounded, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      const __m256i biased =
+          _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(whole)), _mm256_set1_epi64x(1023));
+      const Lane p = exp2_detail::polynomial(Lane(bounded) - Lane(whole), exp2_detail::kDouble, fma);
+      return p * Lane(_mm256_castsi256_pd(_mm256_slli_epi64(biased, 52)));
     }
 #else
     T values[Lane::size()];

@@ -41,6 +41,8 @@ at::Tensor allocate(const at::Tensor& like, int64_t channels, bool wanted = true
   return at::empty({like.size(0), channels, like.size(2), like.size(3)}, options);
 }
 
+Rows all_rows(const at::Tensor& tensor) { return {0, tensor.size(0), 0, tensor.size(2)}; }
+
 Size size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3)}; }
 
 // The engine for this processor. ATEN_CPU_CAPABILITY overrides it, as it does for Torch's own kernels.
@@ -61,17 +63,15 @@ SeedsProblem<T> seeds_problem(const RadiiList& radii, bool square, const at::Ten
   return problem;
 }
 
-// Blocked class weights need `lanes` columns more at most, and their alignment is that of the allocator: 64 bytes.
-template <class T>
-at::Tensor allocate_blocked(const Kernels<T>& kernels, const Size& size, const RadiiList& radii, const at::Tensor& like) {
-  const int64_t blocks = (size.width + kernels.lanes - 1) / kernels.lanes;
-  return at::empty({size.batch, size.height, blocks, class_count(radii.max()), kernels.lanes},
-                   like.options().memory_format(c10::nullopt));
-}
-
 template <class F>
 void parallel(int64_t tiles, const F& f) {
   at::parallel_for(0, tiles, 1, f);
+}
+
+// Rows between two barriers of the backward pass: enough tiles to keep every thread busy.
+int64_t slab_height(int64_t tiles_per_row) {
+  constexpr int64_t kRows = 8, kTilesPerThread = 8;
+  return std::max(kRows, kTilesPerThread * at::get_num_threads() / tiles_per_row);
 }
 
 at::Tensor reblur(const at::Tensor& image,
@@ -92,8 +92,8 @@ at::Tensor reblur(const at::Tensor& image,
       const auto& kernels = select<scalar_t>();
       const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
       const GatherArguments<scalar_t> arguments{
-          size_of(x), padding, planes<scalar_t>(x), mutable_planes<scalar_t>(output)};
-      parallel(kernels.tiles(arguments.size),
+          size_of(x), all_rows(x), padding, planes<scalar_t>(x), mutable_planes<scalar_t>(output)};
+      parallel(kernels.tiles(arguments.size, arguments.rows),
                [&](int64_t begin, int64_t end) { kernels.gather(problem, arguments, begin, end); });
     });
   }
@@ -127,34 +127,58 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
       const auto& kernels = select<scalar_t>();
       const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
       const Size size = size_of(g);
-      at::Tensor blocked;
-      scalar_t* blocked_data = nullptr;
-      if (need_image) {
-        blocked = allocate_blocked(kernels, size, radii, s);
-        blocked_data = blocked.mutable_data_ptr<scalar_t>();
+      const at::Tensor x = need_parameters ? readable(*image) : g;
+      ParameterGradientsArguments<scalar_t> gradients{
+          size,
+          all_rows(g),
+          padding,
+          planes<scalar_t>(x),
+          planes<scalar_t>(g),
+          {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)},
+          {}};
+      const auto compute_gradients = [&](int64_t begin, int64_t end) {
+        kernels.parameter_gradients(problem, gradients, begin, end);
+      };
+      if (!need_image) {
+        parallel(kernels.tiles(size, gradients.rows), compute_gradients);
+        return;
       }
-      if (need_parameters) {
-        const at::Tensor x = readable(*image);
-        const ParameterGradientsArguments<scalar_t> arguments{
-            size,
-            padding,
-            planes<scalar_t>(x),
-            planes<scalar_t>(g),
-            {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)},
-            {blocked_data}};
-        parallel(kernels.tiles(size), [&](int64_t begin, int64_t end) {
-          kernels.parameter_gradients(problem, arguments, begin, end);
-        });
-      } else if (need_image) {
-        const ClassWeightsArguments<scalar_t> arguments{size, {}, {blocked_data}};
-        parallel(kernels.tiles(size),
-                 [&](int64_t begin, int64_t end) { kernels.class_weights(problem, arguments, begin, end); });
-      }
-      if (need_image) {
-        const ScatterArguments<scalar_t> arguments{
-            size, padding, {blocked_data}, planes<scalar_t>(g), mutable_planes<scalar_t>(grad_image)};
-        parallel(kernels.scatter_tiles(size),
-                 [&](int64_t begin, int64_t end) { kernels.scatter(problem, arguments, begin, end); });
+      // Class weights first, then the scatter that reads them, a slab of rows at a time: memory for a few rows, still in
+      // cache when it is read, in place of a whole image's. Small images share a slab.
+      const int64_t reach = radii.max();
+      const int64_t slab = slab_height(kernels.tiles(size, {0, 1, 0, 1}));
+      const bool whole = size.height <= slab + 2 * reach;
+      const int64_t images = whole ? std::min(size.batch, std::max<int64_t>(1, slab / size.height)) : 1;
+      const int64_t height = whole ? size.height : slab, kept = whole ? size.height : slab + 2 * reach;
+      const int64_t blocks = (size.width + kernels.lanes - 1) / kernels.lanes;
+      const at::Tensor kept_weights = at::empty({images, kept, blocks, class_count(radii.max()), kernels.lanes}, s.options());
+      const BlockedWeights<scalar_t> weights_of_slab{kept_weights.mutable_data_ptr<scalar_t>(), 0, kept};
+      ClassWeightsArguments<scalar_t> forward{size, {}, {}, weights_of_slab};
+      const auto compute_weights = [&](int64_t begin, int64_t end) {
+        kernels.class_weights(problem, forward, begin, end);
+      };
+      ScatterArguments<scalar_t> scatter{size,
+                                         {},
+                                         padding,
+                                         {weights_of_slab.data, 0, kept},
+                                         planes<scalar_t>(g),
+                                         mutable_planes<scalar_t>(grad_image)};
+      gradients.weights = weights_of_slab;
+      for (int64_t n = 0; n < size.batch; n += images) {
+        const int64_t last = std::min(size.batch, n + images);
+        gradients.weights.first_image = forward.blocked.first_image = scatter.weights.first_image = n;
+        for (int64_t y = 0, computed = 0; y < size.height; y += height) {
+          const int64_t end = std::min(size.height, y + height), within_reach = std::min(size.height, end + reach);
+          gradients.rows = forward.rows = {n, last, computed, within_reach};
+          if (need_parameters)
+            parallel(kernels.tiles(size, gradients.rows), compute_gradients);
+          else
+            parallel(kernels.tiles(size, forward.rows), compute_weights);
+          computed = within_reach;
+          scatter.rows = {n, last, y, end};
+          parallel(kernels.scatter_tiles(size, scatter.rows),
+                   [&](int64_t begin, int64_t end) { kernels.scatter(problem, scatter, begin, end); });
+        }
       }
     });
   } else {  // an image without channels still has parameters
@@ -177,8 +201,8 @@ at::Tensor class_weights(const at::Tensor& seeds,
     AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "class_weights", [&] {
       const auto& kernels = select<scalar_t>();
       const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
-      const ClassWeightsArguments<scalar_t> arguments{size_of(s), mutable_planes<scalar_t>(output), {}};
-      parallel(kernels.tiles(arguments.size),
+      const ClassWeightsArguments<scalar_t> arguments{size_of(s), all_rows(s), mutable_planes<scalar_t>(output), {}};
+      parallel(kernels.tiles(arguments.size, arguments.rows),
                [&](int64_t begin, int64_t end) { kernels.class_weights(problem, arguments, begin, end); });
     });
   }
@@ -204,8 +228,8 @@ std::tuple<at::Tensor, at::Tensor> class_weights_backward(const at::Tensor& grad
       const auto& kernels = select<scalar_t>();
       const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
       const ClassWeightsGradientsArguments<scalar_t> arguments{
-          size_of(s), planes<scalar_t>(g), {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)}};
-      parallel(kernels.tiles(arguments.size),
+          size_of(s), all_rows(s), planes<scalar_t>(g), {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)}};
+      parallel(kernels.tiles(arguments.size, arguments.rows),
                [&](int64_t begin, int64_t end) { kernels.class_weights_gradients(problem, arguments, begin, end); });
     });
   }

@@ -40,10 +40,13 @@ struct Tile {
 template <int kWidth>
 struct RowTiles {
   static int64_t per_row(const Size& size) { return (size.width + kWidth - 1) / kWidth; }
-  static int64_t count(const Size& size) { return size.batch * size.height * per_row(size); }
-  static Tile at(const Size& size, int64_t index) {
+  static int64_t count(const Size& size, const Rows& rows) { return rows.images() * rows.count() * per_row(size); }
+  static Tile at(const Size& size, const Rows& rows, int64_t index) {
     const int64_t row = index / per_row(size), x = index % per_row(size) * kWidth;
-    return {row / size.height, row % size.height, x, size.width - x < kWidth ? size.width - x : kWidth};
+    return {rows.first + row / rows.count(),
+            rows.begin + row % rows.count(),
+            x,
+            size.width - x < kWidth ? size.width - x : kWidth};
   }
 };
 
@@ -55,11 +58,11 @@ struct ColumnTiles {
   static_assert(kWidth > kMaxRadius, "reflected pixels must fall into their own tile");
 
   static int64_t per_row(const Size& size) { return size.width < kMaxWidth ? 1 : size.width / kWidth; }
-  static int64_t count(const Size& size) { return size.batch * size.height * per_row(size); }
-  static Tile at(const Size& size, int64_t index) {
-    const int64_t y = index % size.height, column = index / size.height;
+  static int64_t count(const Size& size, const Rows& rows) { return rows.images() * rows.count() * per_row(size); }
+  static Tile at(const Size& size, const Rows& rows, int64_t index) {
+    const int64_t y = rows.begin + index % rows.count(), column = index / rows.count();
     const int64_t tiles = per_row(size), x = column % tiles * kWidth;
-    return {column / tiles, y, x, column % tiles == tiles - 1 ? size.width - x : kWidth};
+    return {rows.first + column / tiles, y, x, column % tiles == tiles - 1 ? size.width - x : kWidth};
   }
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "engine/macros.h"
 
@@ -21,6 +22,16 @@ struct LaneMath {
   REBLUR_HOST_DEVICE static Lane exp2(Lane x) { return std::exp2(x); }
   // -1, 0 or 1, like torch.sgn.
   REBLUR_HOST_DEVICE static Lane sign(Lane x) { return Lane(x > 0) - Lane(x < 0); }
+};
+
+// Lanes without an initial value. A SIMD vector's constructor clears it; for the families' local arrays, of which every
+// element is written before it is read, that took a fifth of the time.
+template <class Lane, int kCount>
+union LaneArray {
+  Lane values[kCount];
+
+  REBLUR_HOST_DEVICE LaneArray() {}
+  REBLUR_HOST_DEVICE operator Lane*() { return values; }
 };
 
 }  // namespace reblur

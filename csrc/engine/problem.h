@@ -14,6 +14,14 @@ struct Size {
   int64_t batch, channels, height, width;
 };
 
+// Rows [begin, end) of images [first, last): a part of a problem.
+struct Rows {
+  int64_t first, last, begin, end;
+
+  int64_t images() const { return last - first; }
+  int64_t count() const { return end - begin; }
+};
+
 // A [N, C, H, W] tensor whose elements in a row follow each other; the other strides, in elements, are free.
 template <class T>
 struct Planes {

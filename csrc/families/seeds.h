@@ -35,9 +35,10 @@ struct SeedsFamily {
   ) const {
     initialise(load, weights);
     radii.for_each_radius([&](auto n, auto radius, auto offset) REBLUR_INLINE_LAMBDA {
-      Lane taps[Radii::kClasses], outside, total;
-      exponentials(load, radius, offset, taps, outside, total);
-      accumulate(radius, load(kWeights, n + 1) / total, taps, outside, weights);
+      LaneArray<Lane, Radii::kClasses> taps;
+      Lane outside, total;
+      exponentials<Lane>(load, radius, offset, taps, outside, total);
+      accumulate<Lane>(radius, load(kWeights, n + 1) / total, taps, outside, weights);
     });
   }
 
@@ -56,8 +57,9 @@ struct SeedsFamily {
     store(kWeights, 0, grad_weights[0]);
     if (weights) initialise(load, weights);
     radii.for_each_radius([&](auto n, auto radius, auto offset) REBLUR_INLINE_LAMBDA {
-      Lane taps[Radii::kClasses], outside, total;
-      exponentials(load, radius, offset, taps, outside, total);
+      LaneArray<Lane, Radii::kClasses> taps;
+      Lane outside, total;
+      exponentials<Lane>(load, radius, offset, taps, outside, total);
       Lane inside_sum = Lane(0), outside_sum = Lane(0);
       radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
         if (within_disk(k.a, k.b, radius))
@@ -70,8 +72,8 @@ struct SeedsFamily {
       store(kWeights, n + 1, grad_weight);
 
       const Lane scale = load(kWeights, n + 1) * inverse;
-      if (weights) accumulate(radius, scale, taps, outside, weights);
-      Lane grad_seeds[Radii::kRings];  // gradient to |s_n[j]|
+      if (weights) accumulate<Lane>(radius, scale, taps, outside, weights);
+      LaneArray<Lane, Radii::kRings> grad_seeds;  // gradient to |s_n[j]|
       radii.for_each_offset(radius, [&](auto j) REBLUR_INLINE_LAMBDA { grad_seeds[j] = Lane(0); });
       radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
         if (!within_disk(k.a, k.b, radius)) return;
@@ -121,7 +123,7 @@ struct SeedsFamily {
     using Math = LaneMath<Lane>;
     using Scalar = typename Math::Scalar;
     constexpr Scalar kLog2E = Scalar(1.4426950408889634);
-    Lane logits[Radii::kRings], steps[Radii::kRings];
+    LaneArray<Lane, Radii::kRings> logits, steps;
     // The largest logit is that of an integer distance, as the others lie between two of those. It is taken away before
     // the scaling to base 2, so that the rounding error is relative to the difference, however large the seeds are.
     Lane largest = Lane(0);

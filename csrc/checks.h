@@ -25,40 +25,56 @@ struct RadiiList {
 };
 
 inline RadiiList check_radii(at::IntArrayRef radii) {
-  TORCH_CHECK_VALUE(!radii.empty() && radii.size() <= kMaxRadius,
-                    "radii must hold 1 to ", kMaxRadius, " values, got ", radii.size());
+  TORCH_CHECK_VALUE(
+      !radii.empty() && radii.size() <= kMaxRadius, "radii must hold 1 to ", kMaxRadius, " values, got ", radii.size());
   RadiiList list{static_cast<int>(radii.size()), {}};
   for (int n = 0; n < list.count; ++n) {
     TORCH_CHECK_VALUE(radii[n] > (n ? radii[n - 1] : 0) && radii[n] <= kMaxRadius,
-                      "radii must increase, each between 1 and ", kMaxRadius, ", got ", radii);
+                      "radii must increase, each between 1 and ",
+                      kMaxRadius,
+                      ", got ",
+                      radii);
     list.values[n] = static_cast<int>(radii[n]);
   }
   return list;
 }
 
 inline bool check_square(c10::string_view support) {
-  TORCH_CHECK_VALUE(support == "square" || support == "disk",
-                    "support must be \"square\" or \"disk\", got \"", support, "\"");
+  TORCH_CHECK_VALUE(
+      support == "square" || support == "disk", "support must be \"square\" or \"disk\", got \"", support, "\"");
   return support == "square";
 }
 
 inline Padding check_padding(c10::string_view padding) {
   if (padding == "zeros") return Padding::kZeros;
   if (padding == "replicate") return Padding::kReplicate;
-  TORCH_CHECK_VALUE(padding == "reflect",
-                    "padding must be \"zeros\", \"replicate\" or \"reflect\", got \"", padding, "\"");
+  TORCH_CHECK_VALUE(
+      padding == "reflect", "padding must be \"zeros\", \"replicate\" or \"reflect\", got \"", padding, "\"");
   return Padding::kReflect;
 }
 
 // `tensor` is [N, channels, H, W] like `like`; channels < 0 stands for any.
 inline void check_like(const at::Tensor& tensor, const char* name, const at::Tensor& like, int64_t channels) {
   TORCH_CHECK_VALUE(tensor.dim() == 4, name, " must have 4 dimensions, got ", tensor.dim());
-  TORCH_CHECK_VALUE(tensor.size(0) == like.size(0) && tensor.size(2) == like.size(2) && tensor.size(3) == like.size(3) &&
-                        (channels < 0 || tensor.size(1) == channels),
-                    name, " must have shape (", like.size(0), ", ", channels < 0 ? like.size(1) : channels, ", ",
-                    like.size(2), ", ", like.size(3), "), got ", tensor.sizes());
+  TORCH_CHECK_VALUE(tensor.size(0) == like.size(0) && tensor.size(2) == like.size(2) &&
+                        tensor.size(3) == like.size(3) && (channels < 0 || tensor.size(1) == channels),
+                    name,
+                    " must have shape (",
+                    like.size(0),
+                    ", ",
+                    channels < 0 ? like.size(1) : channels,
+                    ", ",
+                    like.size(2),
+                    ", ",
+                    like.size(3),
+                    "), got ",
+                    tensor.sizes());
   TORCH_CHECK_TYPE(tensor.scalar_type() == like.scalar_type(),
-                   name, " must be ", like.scalar_type(), ", got ", tensor.scalar_type());
+                   name,
+                   " must be ",
+                   like.scalar_type(),
+                   ", got ",
+                   tensor.scalar_type());
   TORCH_CHECK_VALUE(tensor.device() == like.device(), name, " must be on ", like.device(), ", got ", tensor.device());
 }
 
@@ -72,9 +88,12 @@ inline void check_parameters(const at::Tensor& seeds, const at::Tensor& weights,
 inline void check_image(
     const at::Tensor& image, const char* name, const at::Tensor& seeds, const RadiiList& radii, Padding padding) {
   check_like(image, name, seeds, -1);
-  TORCH_CHECK_VALUE(padding != Padding::kReflect || image.numel() == 0 ||
-                        std::min(image.size(2), image.size(3)) > radii.max(),
-                    "reflect padding needs an image larger than the radius ", radii.max(), ", got ", image.sizes());
+  TORCH_CHECK_VALUE(
+      padding != Padding::kReflect || image.numel() == 0 || std::min(image.size(2), image.size(3)) > radii.max(),
+      "reflect padding needs an image larger than the radius ",
+      radii.max(),
+      ", got ",
+      image.sizes());
 }
 
 }  // namespace reblur

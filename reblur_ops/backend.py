@@ -31,8 +31,8 @@ def build_info() -> dict[str, Any]:
 def backends() -> dict[str, tuple[str, ...]]:
     """The backends that can answer here, each with the device types it runs on; "any" stands for all of Torch's.
 
-    "native" is present only where it was compiled, and preferred where it runs. "torch" is the fallback, "reference" the
-    naive definition.
+    "native" is present only where it was compiled, and preferred where it runs. "torch" is the fallback, "reference"
+    the naive definition.
     """
     native = {"native": _NATIVE_DEVICES} if _NATIVE_DEVICES else {}
     return {**native, "torch": ("any",), "reference": ("any",)}

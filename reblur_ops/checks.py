@@ -1,5 +1,6 @@
 """What arguments must be, said in the user's terms before any work is done."""
 
+import itertools
 import numbers
 from collections.abc import Sequence
 
@@ -33,7 +34,7 @@ def radii_tuple(radii: Sequence[int]) -> tuple[int, ...]:
         raise ValueError("radii must hold at least one radius, got none")
     if min(values) < 1 or max(values) > MAX_RADIUS:
         raise ValueError(f"radii must lie between 1 and {MAX_RADIUS}, got {values}")
-    if any(a >= b for a, b in zip(values, values[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(values)):
         raise ValueError(f"radii must increase, got {values}")
     return tuple(int(radius) for radius in values)
 
@@ -47,6 +48,11 @@ def _tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
 
 
+def autocasting(device: torch.device) -> bool:
+    """Whether autocast is on for a device, of whatever type."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def _same(name: str, tensor: torch.Tensor, like_name: str, like: torch.Tensor) -> None:
     if tensor.shape[0] != like.shape[0] or tensor.shape[2:] != like.shape[2:]:
         raise ValueError(
@@ -55,7 +61,7 @@ def _same(name: str, tensor: torch.Tensor, like_name: str, like: torch.Tensor) -
         )
     if tensor.device != like.device:
         raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {tensor.device}")
-    if tensor.dtype != like.dtype and not torch.is_autocast_enabled(like.device.type):
+    if tensor.dtype != like.dtype and not autocasting(like.device):
         raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {tensor.dtype}")
 
 

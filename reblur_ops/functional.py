@@ -8,7 +8,7 @@ from torch import Tensor
 from reblur_ops import backend, checks, reference, torch_backend
 from reblur_ops.geometry import class_map, distance_classes
 
-PUBLISHED_RADII = (1, 2, 3, 4, 5, 6, 7)
+PUBLISHED_RADII: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
 
 
 def map_channels(radii: Sequence[int] = PUBLISHED_RADII) -> tuple[int, int]:
@@ -63,9 +63,9 @@ def reblur(
     checks.maps(seeds, weights, values)
     checks.image(image, seeds, values, padding)
     name = backend.select(image.device)
-    if torch.is_autocast_enabled(image.device.type):
+    if checks.autocasting(image.device):
         with torch.autocast(image.device.type, enabled=False):
-            return _reblur(name, *map(_autocast, (image, seeds, weights)), values, support, padding)
+            return _reblur(name, _autocast(image), _autocast(seeds), _autocast(weights), values, support, padding)
     return _reblur(name, image, seeds, weights, values, support, padding)
 
 
@@ -103,7 +103,7 @@ def class_weights(
     checks.choice("support", support, checks.SUPPORTS)
     checks.maps(seeds, weights, values)
     name = backend.select(seeds.device)
-    if torch.is_autocast_enabled(seeds.device.type):
+    if checks.autocasting(seeds.device):
         with torch.autocast(seeds.device.type, enabled=False):
             return _class_weights(name, _autocast(seeds), _autocast(weights), values, support)
     return _class_weights(name, seeds, weights, values, support)
@@ -130,8 +130,8 @@ def blur_radius(
 ) -> Tensor:
     """The RMS radius of every pixel's kernel, in pixels: a defocus map to look at and to compare.
 
-    The root of the mean squared distance of the taps from the centre, weighed by the kernel divided by its sum. A uniform
-    disk of radius ρ has ρ/√2, a Gaussian σ√2. 0 where the kernel is the identity, with gradient 0 there.
+    The root of the mean squared distance of the taps from the centre, weighed by the kernel divided by its sum. A
+    uniform disk of radius ρ has ρ/√2, a Gaussian σ√2. 0 where the kernel is the identity, with gradient 0 there.
 
     Args:
         seeds, weights, radii, support: as for `reblur`. Weights that sum to 0 give NaN or Inf at that pixel.
@@ -145,7 +145,9 @@ def blur_radius(
     values = checks.radii_tuple(radii)
     half = seeds.dtype in (torch.float16, torch.bfloat16)
     # Squared distances in half precision would cost the radius its digits.
-    kernel = class_weights(*((seeds.float(), weights.float()) if half else (seeds, weights)), radii=values, support=support)
+    kernel = class_weights(
+        *((seeds.float(), weights.float()) if half else (seeds, weights)), radii=values, support=support
+    )
     taps = kernel.new_tensor([[1, k.squared_distance] for k in distance_classes(values[-1])])
     taps = taps * kernel.new_tensor([[k.multiplicity] for k in distance_classes(values[-1])])
     total, second_moment = torch.einsum("nkhw,km->mnhw", kernel, taps)
@@ -192,4 +194,4 @@ def kernel_image(
     kernel = class_weights(
         seeds[n, :, y, x][:, :, None, None], weights[n, :, y, x][:, :, None, None], radii=values, support=support
     )
-    return kernel[:, torch.tensor(class_map(values[-1]), device=kernel.device), 0, 0]
+    return kernel[:, class_map(values[-1], kernel.device), 0, 0]

@@ -4,9 +4,11 @@ The taps (±a, ±b) and (±b, ±a) lie at one distance and weigh the same: a cla
 numbered b(b+1)/2 + a. The classes of a smaller radius are the first ones of a larger.
 """
 
-import functools
 import math
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 MAX_RADIUS = 15
 
@@ -41,15 +43,16 @@ def interpolation(squared_distance: int) -> Interpolation:
     return Interpolation(ring, math.sqrt(squared_distance) - ring)
 
 
-@functools.cache
+_CLASSES = tuple(DistanceClass(a, b) for b in range(MAX_RADIUS + 1) for a in range(b + 1))
+
+
 def distance_classes(radius: int) -> tuple[DistanceClass, ...]:
     """Every class of a (2 radius + 1)² window, in the order of their numbers."""
-    return tuple(DistanceClass(a, b) for b in range(radius + 1) for a in range(b + 1))
+    return _CLASSES[: (radius + 1) * (radius + 2) // 2]
 
 
-@functools.cache
-def class_map(radius: int) -> tuple[tuple[int, ...], ...]:
-    """The number of the class of each tap of the window, row by row."""
-    number = {cls: k for k, cls in enumerate(distance_classes(radius))}
-    offsets = [abs(d) for d in range(-radius, radius + 1)]
-    return tuple(tuple(number[DistanceClass(min(dy, dx), max(dy, dx))] for dx in offsets) for dy in offsets)
+def class_map(radius: int, device: torch.device) -> Tensor:
+    """(2 radius + 1, 2 radius + 1): the number of the class of each tap of the window."""
+    offset = torch.arange(-radius, radius + 1, device=device).abs()
+    a, b = torch.minimum(offset, offset[:, None]), torch.maximum(offset, offset[:, None])
+    return b * (b + 1) // 2 + a

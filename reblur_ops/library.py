@@ -77,14 +77,11 @@ def _wanted(gradients: tuple[Tensor, ...], needed: tuple[bool, ...]) -> tuple[Te
 
 def _no_second_derivative(ctx: Any, *gradients: Tensor) -> None:
     raise NotImplementedError(
-        "reblur_ops has no second derivatives natively; "
-        'compute under reblur_ops.use_backend("torch"), which has them'
+        'reblur_ops has no second derivatives natively; compute under reblur_ops.use_backend("torch"), which has them'
     )
 
 
-torch.library.register_autograd(
-    "reblur_ops::reblur", _reblur_backward, setup_context=_reblur_setup, lib=_library
-)
+torch.library.register_autograd("reblur_ops::reblur", _reblur_backward, setup_context=_reblur_setup, lib=_library)
 torch.library.register_autograd(
     "reblur_ops::class_weights", _class_weights_backward, setup_context=_class_weights_setup, lib=_library
 )

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reblur_ops import checks, functional
+from reblur_ops import checks
+from reblur_ops.functional import PUBLISHED_RADII, map_channels, reblur
 
 
 class Reblur(torch.nn.Module):
@@ -19,22 +20,18 @@ class Reblur(torch.nn.Module):
         weight_channels: channels that `weights` must have, S+1.
     """
 
-    def __init__(
-        self, radii: Sequence[int] = functional.PUBLISHED_RADII, support: str = "square", padding: str = "zeros"
-    ) -> None:
+    def __init__(self, radii: Sequence[int] = PUBLISHED_RADII, support: str = "square", padding: str = "zeros") -> None:
         super().__init__()
         self.radii = checks.radii_tuple(radii)
         checks.choice("support", support, checks.SUPPORTS)
         checks.choice("padding", padding, checks.PADDINGS)
         self.support = support
         self.padding = padding
-        self.seed_channels, self.weight_channels = functional.map_channels(self.radii)
+        self.seed_channels, self.weight_channels = map_channels(self.radii)
 
     def forward(self, image: Tensor, seeds: Tensor, weights: Tensor) -> Tensor:
         """Blur (N, C, H, W) with (N, seed_channels, H, W) and (N, weight_channels, H, W)."""
-        return functional.reblur(
-            image, seeds, weights, radii=self.radii, support=self.support, padding=self.padding
-        )
+        return reblur(image, seeds, weights, radii=self.radii, support=self.support, padding=self.padding)
 
     def extra_repr(self) -> str:
         return f"radii={self.radii}, support={self.support!r}, padding={self.padding!r}"

@@ -1,7 +1,7 @@
 """The naive operator: the definition in code, and the baseline of the benchmarks.
 
-Shaped like the published algorithm: for every radius, a tensor of K² shifted images and a tensor of K² weights. Slow and
-large on purpose; read it to know what `reblur_ops.reblur` computes.
+Shaped like the published algorithm: for every radius, a tensor of K² shifted images and a tensor of K² weights. Slow
+and large on purpose; read it to know what `reblur_ops.reblur` computes.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,10 @@ def blur(image: Tensor, kernels: Tensor, radius: int, support: str, padding: str
     h, w = image.shape[2:]
     padded = pad(image, radius, padding)
     shifted = torch.stack(
-        [padded[:, :, radius + dy : radius + dy + h, radius + dx : radius + dx + w] for dy, dx in kernel_taps(radius, support)],
+        [
+            padded[:, :, radius + dy : radius + dy + h, radius + dx : radius + dx + w]
+            for dy, dx in kernel_taps(radius, support)
+        ],
         dim=2,
     )
     return (shifted * kernels.unsqueeze(1)).sum(dim=2)

@@ -4,7 +4,6 @@ For machines where nothing was compiled, and for export. Same results as the nat
 derivative that PyTorch has.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -16,12 +15,11 @@ from reblur_ops.geometry import class_map, distance_classes, interpolation
 from reblur_ops.reference import pad
 
 
-@functools.cache
 def _kernel_layout(radius: int, support: str) -> tuple[list[int], list[float], list[float], int, list[int]]:
     """How a kernel of one radius is put together from its seeds.
 
-    Returns rings, fractions and log-multiplicities of the classes within the disk, the number of taps beyond it, and for
-    each class of the window the index of its softmax entry; one past the classes within stands for the taps beyond.
+    Returns rings, fractions and log-multiplicities of the classes within the disk, the number of taps beyond it, and
+    for each class of the window the index of its softmax entry; one past the classes within stands for the taps beyond.
     """
     classes = distance_classes(radius)
     within = [k for k, cls in enumerate(classes) if cls.squared_distance <= radius**2]
@@ -48,13 +46,16 @@ def class_weights(seeds: Tensor, weights: Tensor, *, radii: Sequence[int], suppo
         rings, fractions, log_multiplicity, beyond, entries = _kernel_layout(radius, support)
         ring = torch.tensor(rings, device=seeds.device)
         fraction = seeds.new_tensor(fractions)[:, None, None]
+        # The largest is taken away first, so that rounding is relative to the differences, however large the seeds are.
+        largest = block.amax(dim=1, keepdim=True)
+        block = block - largest
         # The farther neighbour's share is 0 where the distance is an integer; `clamp` keeps its index inside.
         logits = torch.lerp(block[:, ring], block[:, (ring + 1).clamp(max=radius)], fraction)
         # A class's taps share its probability: softmax over classes with log-multiplicities, divided by multiplicities.
         log_taps = seeds.new_tensor(log_multiplicity)[:, None, None]
         logits = logits + log_taps
         if beyond:
-            logits = F.pad(logits, (0, 0, 0, 0, 0, 1), value=math.log(beyond))
+            logits = torch.cat((logits, math.log(beyond) - largest), dim=1)
             log_taps = F.pad(log_taps, (0, 0, 0, 0, 0, 1), value=math.log(beyond))
         kernel = weights[:, n + 1 : n + 2] * logits.softmax(dim=1) / log_taps.exp()
         if support == "disk":
@@ -66,9 +67,8 @@ def class_weights(seeds: Tensor, weights: Tensor, *, radii: Sequence[int], suppo
 
 def _class_filters(radius: int, like: Tensor) -> Tensor:
     """(classes, 1, 2R+1, 2R+1): 1 where a tap belongs to the class."""
-    numbers = torch.tensor(class_map(radius), device=like.device)
     classes = torch.arange(len(distance_classes(radius)), device=like.device)
-    return (numbers == classes[:, None, None]).to(like.dtype).unsqueeze(1)
+    return (class_map(radius, like.device) == classes[:, None, None]).to(like.dtype).unsqueeze(1)
 
 
 def reblur(

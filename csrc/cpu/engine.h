@@ -9,7 +9,8 @@ namespace reblur {
 namespace cpu {
 namespace {
 
-// Width of a tile in pixels: class weights (36 · 4 bytes a pixel), folded rows and image rows together stay in a 48 KB L1.
+// Width of a tile in pixels: class weights (36 · 4 bytes a pixel), folded rows and image rows together stay in a 48 KB
+// L1.
 constexpr int kTileWidth = 64;
 using Tiles = RowTiles<kTileWidth>;
 
@@ -104,8 +105,8 @@ class RingSums {
   }
 
   Radii radii_;
-  Scratch<T> folded_;          // [kMax + 1, kPitch]
-  Scratch<T> above_, below_;   // [kPitch]
+  Scratch<T> folded_;         // [kMax + 1, kPitch]
+  Scratch<T> above_, below_;  // [kPitch]
 };
 
 // y(p) = Σ_k T_k(p) S_k(p): each pixel gathers with its own kernel.
@@ -198,8 +199,7 @@ void class_weights(const Family& family,
       if (arguments.blocked.data)
         copy<Lane>(weights, classes, arguments.blocked.template block<Lane>(size, classes, tile.n, tile.y, x));
       if (arguments.planes)
-        for (int k = 0; k < classes; ++k)
-          store_lanes(weights[k], arguments.planes.row(tile.n, k, tile.y) + x, count);
+        for (int k = 0; k < classes; ++k) store_lanes(weights[k], arguments.planes.row(tile.n, k, tile.y) + x, count);
     }
   }
 }
@@ -272,7 +272,8 @@ class Scatter {
     });
     for (int i = 0; i < kCount; ++i) {
       T* line = lines_ + i * kPitch;
-      for (int64_t x = begin; x < 0; ++x) line[padded_index(x, size_.width, arguments_.padding) - begin] += line[x - begin];
+      for (int64_t x = begin; x < 0; ++x)
+        line[padded_index(x, size_.width, arguments_.padding) - begin] += line[x - begin];
       for (int64_t x = size_.width; x < end; ++x)
         line[padded_index(x, size_.width, arguments_.padding) - begin] += line[x - begin];
       T* output = arguments_.grad_image.row(tile.n, c + i, tile.y) + tile.x;
@@ -312,7 +313,8 @@ class Scatter {
         if (a != 0 && y + a >= 0 && y + a < size_.height) add_row(y + a, a);
       });
       for (int i = 0; i < kCount; ++i)
-        radii_.for_each_offset(radius, [&](auto b) REBLUR_INLINE_LAMBDA { sums[i][b].store(column(i, b) + (x - first)); });
+        radii_.for_each_offset(radius,
+                               [&](auto b) REBLUR_INLINE_LAMBDA { sums[i][b].store(column(i, b) + (x - first)); });
     }
     for (int i = 0; i < kCount; ++i) {
       T* line = lines_ + i * kPitch;

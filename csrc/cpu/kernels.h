@@ -1,8 +1,8 @@
 // The CPU engine's entry points. No Torch here: raw pointers, sizes and strides.
 //
-// Each exists once per instruction set and scalar type. It works on some rows of a problem, cut into tiles, and of those on
-// the range [begin, end), so that the caller spreads them over threads. Every pixel is computed by the same instructions whatever its tile or thread:
-// results are bitwise repeatable.
+// Each exists once per instruction set and scalar type. It works on some rows of a problem, cut into tiles, and of
+// those on the range [begin, end), so that the caller spreads them over threads. Every pixel is computed by the same
+// instructions whatever its tile or thread: results are bitwise repeatable.
 #pragma once
 
 #include <type_traits>
@@ -22,9 +22,9 @@ struct SeedsProblem {
   Planes<const T> parameters[2];  // seeds [N, Σ(r+1), H, W], weights [N, S+1, H, W]
 };
 
-// Class weights as the engine keeps them between kernels: [images, rows, ceil(W / lanes), classes, lanes]. All classes of
-// a block of neighbouring pixels lie together, which spares the caches 36 streams at equal distances. An image's rows
-// take turns where there are more than `rows`: only those within reach of the scatter need be there.
+// Class weights as the engine keeps them between kernels: [images, rows, ceil(W / lanes), classes, lanes]. All classes
+// of a block of neighbouring pixels lie together, which spares the caches 36 streams at equal distances. An image's
+// rows take turns where there are more than `rows`: only those within reach of the scatter need be there.
 template <class T>
 struct BlockedWeights {
   T* data;              // aligned to 64 bytes; nullptr where not wanted
@@ -45,8 +45,8 @@ struct GatherArguments {
   Size size;
   Rows rows;
   Padding padding;
-  Planes<const T> image;   // [N, C, H, W]
-  Planes<T> output;        // [N, C, H, W]
+  Planes<const T> image;  // [N, C, H, W]
+  Planes<T> output;       // [N, C, H, W]
 };
 
 template <class T>
@@ -54,10 +54,10 @@ struct ParameterGradientsArguments {
   Size size;
   Rows rows;
   Padding padding;
-  Planes<const T> image;          // [N, C, H, W]
-  Planes<const T> grad_output;    // [N, C, H, W]
-  Planes<T> grad_parameters[2];   // like the parameters; each may be unwanted
-  BlockedWeights<T> weights;      // may be unwanted
+  Planes<const T> image;         // [N, C, H, W]
+  Planes<const T> grad_output;   // [N, C, H, W]
+  Planes<T> grad_parameters[2];  // like the parameters; each may be unwanted
+  BlockedWeights<T> weights;     // may be unwanted
 };
 
 template <class T>
@@ -72,15 +72,15 @@ struct ScatterArguments {
 
 template <class T>
 struct ClassWeightsArguments {
-  Size size;                   // channels unused
+  Size size;  // channels unused
   Rows rows;
-  Planes<T> planes;            // [N, classes, H, W], or unwanted
-  BlockedWeights<T> blocked;   // or unwanted
+  Planes<T> planes;           // [N, classes, H, W], or unwanted
+  BlockedWeights<T> blocked;  // or unwanted
 };
 
 template <class T>
 struct ClassWeightsGradientsArguments {
-  Size size;                     // channels unused
+  Size size;  // channels unused
   Rows rows;
   Planes<const T> grad_weights;  // [N, classes, H, W]
   Planes<T> grad_parameters[2];  // each may be unwanted
@@ -97,7 +97,10 @@ struct Kernels {
   int64_t (*scatter_tiles)(const Size&, const Rows&);
 
   void (*gather)(const SeedsProblem<T>&, const GatherArguments<T>&, int64_t begin, int64_t end);
-  void (*parameter_gradients)(const SeedsProblem<T>&, const ParameterGradientsArguments<T>&, int64_t begin, int64_t end);
+  void (*parameter_gradients)(const SeedsProblem<T>&,
+                              const ParameterGradientsArguments<T>&,
+                              int64_t begin,
+                              int64_t end);
   void (*scatter)(const SeedsProblem<T>&, const ScatterArguments<T>&, int64_t begin, int64_t end);
   void (*class_weights)(const SeedsProblem<T>&, const ClassWeightsArguments<T>&, int64_t begin, int64_t end);
   void (*class_weights_gradients)(const SeedsProblem<T>&,

@@ -36,9 +36,8 @@ const Kernels<T>& kernels(const char* capability) {
       Tiles::count,
       ScatterTiles::count,
       [](const Problem& problem, const GatherArguments<T>& arguments, int64_t begin, int64_t end) {
-        with_family(problem, [&](const auto& family) {
-          gather<LaneOf<T>>(family, problem.parameters, arguments, begin, end);
-        });
+        with_family(problem,
+                    [&](const auto& family) { gather<LaneOf<T>>(family, problem.parameters, arguments, begin, end); });
       },
       [](const Problem& problem, const ParameterGradientsArguments<T>& arguments, int64_t begin, int64_t end) {
         with_family(problem, [&](const auto& family) {

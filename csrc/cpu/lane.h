@@ -11,8 +11,8 @@ namespace reblur {
 
 namespace exp2_detail {
 
-// 2^f for |f| <= 1/2. The coefficients minimise the largest relative error, found by iteratively reweighted least squares:
-// 9e-8 for float. For double they are from Chebyshev interpolation, 8e-18 before rounding.
+// 2^f for |f| <= 1/2. The coefficients minimise the largest relative error, found by iteratively reweighted least
+// squares: 9e-8 for float. For double they are from Chebyshev interpolation, 8e-18 before rounding.
 constexpr float kFloat[] = {1.0f,
                             0.69314697755563569f,
                             0.2402224205732537f,

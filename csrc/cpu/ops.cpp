@@ -17,7 +17,8 @@ at::ScalarType compute_type(const at::Tensor& tensor) {
   return at::isReducedFloatingType(tensor.scalar_type()) ? at::kFloat : tensor.scalar_type();
 }
 
-// In the type of computation and with neighbours in x next to each other; other strides are free. No copy where that holds.
+// In the type of computation and with neighbours in x next to each other; other strides are free. No copy where that
+// holds.
 at::Tensor readable(const at::Tensor& tensor) {
   at::Tensor converted = tensor.to(compute_type(tensor));
   return converted.size(3) > 1 && converted.stride(3) != 1 ? converted.contiguous() : converted;
@@ -143,15 +144,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
         parallel(kernels.tiles(size, gradients.rows), compute_gradients);
         return;
       }
-      // Class weights first, then the scatter that reads them, a slab of rows at a time: memory for a few rows, still in
-      // cache when it is read, in place of a whole image's. Small images share a slab.
+      // Class weights first, then the scatter that reads them, a slab of rows at a time: memory for a few rows, still
+      // in cache when it is read, in place of a whole image's. Small images share a slab.
       const int64_t reach = radii.max();
       const int64_t slab = slab_height(kernels.tiles(size, {0, 1, 0, 1}));
       const bool whole = size.height <= slab + 2 * reach;
       const int64_t images = whole ? std::min(size.batch, std::max<int64_t>(1, slab / size.height)) : 1;
       const int64_t height = whole ? size.height : slab, kept = whole ? size.height : slab + 2 * reach;
       const int64_t blocks = (size.width + kernels.lanes - 1) / kernels.lanes;
-      const at::Tensor kept_weights = at::empty({images, kept, blocks, class_count(radii.max()), kernels.lanes}, s.options());
+      const at::Tensor kept_weights =
+          at::empty({images, kept, blocks, class_count(radii.max()), kernels.lanes}, s.options());
       const BlockedWeights<scalar_t> weights_of_slab{kept_weights.mutable_data_ptr<scalar_t>(), 0, kept};
       ClassWeightsArguments<scalar_t> forward{size, {}, {}, weights_of_slab};
       const auto compute_weights = [&](int64_t begin, int64_t end) {
@@ -185,7 +187,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
     grad_seeds.zero_();
     grad_weights.zero_();
   }
-  return {grad_image.to(grad_output.scalar_type()), grad_seeds.to(seeds.scalar_type()), grad_weights.to(weights.scalar_type())};
+  return {grad_image.to(grad_output.scalar_type()),
+          grad_seeds.to(seeds.scalar_type()),
+          grad_weights.to(weights.scalar_type())};
 }
 
 at::Tensor class_weights(const at::Tensor& seeds,
@@ -228,7 +232,10 @@ std::tuple<at::Tensor, at::Tensor> class_weights_backward(const at::Tensor& grad
       const auto& kernels = select<scalar_t>();
       const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
       const ClassWeightsGradientsArguments<scalar_t> arguments{
-          size_of(s), all_rows(s), planes<scalar_t>(g), {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)}};
+          size_of(s),
+          all_rows(s),
+          planes<scalar_t>(g),
+          {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)}};
       parallel(kernels.tiles(arguments.size, arguments.rows),
                [&](int64_t begin, int64_t end) { kernels.class_weights_gradients(problem, arguments, begin, end); });
     });

@@ -50,8 +50,8 @@ struct RowTiles {
   }
 };
 
-// Tiles of kWidth pixels, the last one up to twice as wide, down the columns, so that what neighbouring rows share stays
-// in cache. The last tile is at least kWidth wide or has the row for itself: padding folds back inside one tile.
+// Tiles of kWidth pixels, the last one up to twice as wide, down the columns, so that what neighbouring rows share
+// stays in cache. The last tile is at least kWidth wide or has the row for itself: padding folds back inside one tile.
 template <int kWidth>
 struct ColumnTiles {
   static constexpr int kMaxWidth = 2 * kWidth;

@@ -33,7 +33,8 @@ REBLUR_HOST_DEVICE constexpr int class_ring(int a, int b) {
   return ring;
 }
 
-// sqrt(a^2 + b^2) - ring, exactly 0 where the distance is an integer. Newton's iteration, as std::sqrt is not constexpr.
+// sqrt(a^2 + b^2) - ring, exactly 0 where the distance is an integer. Newton's iteration, as std::sqrt is not
+// constexpr.
 REBLUR_HOST_DEVICE constexpr double class_fraction(int a, int b) {
   const int ring = class_ring(a, b);
   const double squared = a * a + b * b;
@@ -67,12 +68,8 @@ constexpr ClassTable make_class_table() {
   ClassTable table{};
   for (int b = 0; b <= kMaxRadius; ++b)
     for (int a = 0; a <= b; ++a)
-      table.classes[class_index(a, b)] = {a,
-                                          b,
-                                          class_index(a, b),
-                                          class_multiplicity(a, b),
-                                          class_ring(a, b),
-                                          class_fraction(a, b)};
+      table.classes[class_index(a, b)] = {
+          a, b, class_index(a, b), class_multiplicity(a, b), class_ring(a, b), class_fraction(a, b)};
   return table;
 }
 

@@ -4,9 +4,9 @@
 //   kClasses                 capacity of an array with one entry per distance class
 //   kRings                   capacity of an array with one entry per integer distance
 //   max()                    the largest radius, as integral_constant or int
-//   for_each_radius(f)       f(n, radius, offset): block n of the seeds begins at channel offset and has radius + 1 channels
-//   for_each_offset(r, f)    f(d) for d = 0 … r
-//   for_each_class(r, f)     f(class) for every distance class of a kernel of radius r
+//   for_each_radius(f)       f(n, radius, offset): block n of the seeds begins at channel offset and has radius + 1
+//   channels for_each_offset(r, f)    f(d) for d = 0 … r for_each_class(r, f)     f(class) for every distance class of
+//   a kernel of radius r
 #pragma once
 
 #include <type_traits>

@@ -1,12 +1,13 @@
 // The family of the published reblurring operator: a pixel mixes S softmax kernels, each given by one seed per integer
 // distance, and the unblurred image.
 //
-// Per pixel: seeds s, block n holding s_n[0 … r_n]; weights w_0 … w_S, w_0 for the unblurred image. With j = floor(d) and
-// t = d - j, a tap at distance d has logit_n(d) = (1 - t)|s_n[j]| + t|s_n[j+1]| for d <= r_n. Farther taps of the
-// (2 r_n + 1)^2 window have logit 0 (square support) or are left out (disk support). The kernel is the softmax over the taps.
+// Per pixel: seeds s, block n holding s_n[0 … r_n]; weights w_0 … w_S, w_0 for the unblurred image. With j = floor(d)
+// and t = d - j, a tap at distance d has logit_n(d) = (1 - t)|s_n[j]| + t|s_n[j+1]| for d <= r_n. Farther taps of the
+// (2 r_n + 1)^2 window have logit 0 (square support) or are left out (disk support). The kernel is the softmax over the
+// taps.
 //
-// All S kernels act on the same image, so their weighted sum is one kernel. A class weight T_k is the weight of each tap
-// of distance class k:
+// All S kernels act on the same image, so their weighted sum is one kernel. A class weight T_k is the weight of each
+// tap of distance class k:
 //   T_k = [k = 0] w_0 + Σ_n w_n e_n(k) / Z_n,     e_n(k) = exp(logit_n(k) - m_n),  Z_n = Σ_k m_k e_n(k)
 // where m_k is the class's multiplicity and m_n the largest logit.
 #pragma once
@@ -131,8 +132,8 @@ struct SeedsFamily {
       logits[j] = Math::abs(load(kSeeds, offset + j));
       largest = Math::max(largest, logits[j]);
     });
-    radii.for_each_offset(
-        radius, [&](auto j) REBLUR_INLINE_LAMBDA { logits[j] = (logits[j] - largest) * Lane(kLog2E); });
+    radii.for_each_offset(radius,
+                          [&](auto j) REBLUR_INLINE_LAMBDA { logits[j] = (logits[j] - largest) * Lane(kLog2E); });
     radii.for_each_offset(radius, [&](auto j) REBLUR_INLINE_LAMBDA {
       if (j < radius) steps[j] = logits[j + 1] - logits[j];
     });

@@ -1,0 +1,56 @@
+# make demo and make test need only python3 (>= 3.10), a C++ compiler and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE_SOURCES := $(shell find csrc -type f)
+CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' 2>/dev/null)
+
+.PHONY: help demo test lint format bench readme-table clean
+
+help:
+	@echo "make demo          recover the blur of a photograph, and write a page that shows it, runs/demo/index.html"
+	@echo "make test          run the tests"
+	@echo "make lint          ruff, clang-format, mypy"
+	@echo "make format        let ruff and clang-format write"
+	@echo "make bench         measure the operator against its rivals, benchmarks/results/"
+	@echo "make readme-table  write the measured table into README.md"
+	@echo "make clean         remove what was built, and the virtual environment"
+
+# Torch first, as the rest is built against it. Installing the package as editable compiles nothing: the next rule does,
+# where it keeps what it has compiled.
+$(VENV)/.installed: constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch numpy setuptools ninja pybind11
+	REBLUR_OPS_NO_NATIVE=1 $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+	    --no-build-isolation -e '.[models,dev]'
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(NATIVE_SOURCES)
+	$(BIN)/python setup.py -q build_clib build_ext --inplace
+	touch $@
+
+demo: $(VENV)/.built
+	$(BIN)/python -m models demo
+
+test: $(VENV)/.built
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_SOURCES)
+
+bench: $(VENV)/.built
+	$(BIN)/python -m benchmarks.operator
+
+readme-table: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.readme
+
+clean:
+	rm -rf $(VENV) build runs *.egg-info reblur_ops/*.so

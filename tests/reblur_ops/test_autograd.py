@@ -1,0 +1,187 @@
+"""What PyTorch asks of an operator: gradients, schemas, tracing, compilation, autocast, repeatability."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+import reblur_ops
+from tests.problems import BACKENDS, TOLERANCE, assert_close, problem, run
+
+native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
+@pytest.mark.parametrize("support", ["square", "disk"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradcheck(backend, support, padding):
+    p = problem(5, 6, batch=1, channels=2, radii=(1, 3), support=support, padding=padding)
+    leaves = [t.requires_grad_() for t in p.tensors]
+    with reblur_ops.use_backend(backend):
+        assert gradcheck(lambda *t: reblur_ops.reblur(*t, **p.options), leaves)
+        options = {"radii": (1, 3), "support": support}
+        assert gradcheck(lambda *t: reblur_ops.class_weights(*t, **options), leaves[1:])
+
+
+@pytest.mark.parametrize("needed", [(i, s, w) for i in (0, 1) for s in (0, 1) for w in (0, 1)][1:], ids=str)
+def test_each_gradient_alone_is_that_of_all_together(needed):
+    p = problem()
+    together = run(p, BACKENDS[0])[1:]
+    leaves = [t.detach().requires_grad_(bool(need)) for t, need in zip(p.tensors, needed, strict=True)]
+    reblur_ops.reblur(*leaves, **p.options).backward(p.grad_output)
+    for leaf, need, expected in zip(leaves, needed, together, strict=True):
+        assert (leaf.grad is not None) == bool(need)
+        if need:
+            assert_close(leaf.grad, expected, torch.float64)
+
+
+@native
+def test_the_image_is_kept_only_for_the_gradients_that_need_it():
+    p = problem()
+    kept = []
+    for needs_maps in (False, True):
+        leaves = [p.image.requires_grad_(), p.seeds.requires_grad_(needs_maps), p.weights]
+        saved = reblur_ops.reblur(*leaves, **p.options).grad_fn.saved_tensors
+        kept.append(any(t is not None and t.shape == p.image.shape for t in saved))
+    assert kept == [False, True]
+
+
+@native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_opcheck(dtype):
+    p = problem(6, 7, radii=(1, 3), padding="replicate").to(dtype)
+    ops = torch.ops.reblur_ops
+    options = ((1, 3), "square")
+    leaves = [t.requires_grad_() for t in p.tensors]
+    torch.library.opcheck(ops.reblur.default, (*leaves, *options, "replicate"))
+    torch.library.opcheck(ops.class_weights.default, (*leaves[1:], *options))
+    detached = [t.detach() for t in p.tensors]
+    for needed in ((True, True, True), (False, True, False), (True, False, False)):
+        image = detached[0] if any(needed[1:]) else None
+        arguments = (p.grad_output, image, *detached[1:], *options, "replicate", *needed)
+        torch.library.opcheck(ops.reblur_backward.default, arguments)
+    planes = torch.rand(2, 10, 6, 7, dtype=dtype)
+    torch.library.opcheck(ops.class_weights_backward.default, (planes, *detached[1:], *options, True, False))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiles_to_one_graph(backend):
+    p = problem(9, 10, radii=(1, 2, 3))
+
+    def loss(*tensors):
+        return reblur_ops.reblur(torch.tanh(tensors[0]), *tensors[1:], **p.options).square().sum()
+
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    with reblur_ops.use_backend(backend):
+        for _ in range(2):
+            eager, traced = ([t.detach().clone().requires_grad_() for t in p.tensors] for _ in range(2))
+            loss(*eager).backward()
+            compiled(*traced).backward()
+            for a, b in zip(traced, eager, strict=True):
+                assert_close(a.grad, b.grad, torch.float64)
+
+
+@native
+def test_compiles_with_inductor():
+    p = problem(9, 10).to(torch.float32)
+
+    def function(*tensors):
+        return torch.relu(reblur_ops.reblur(*tensors, **p.options)) * 2
+
+    torch.compiler.reset()
+    compiled = torch.compile(function, fullgraph=True)
+    assert_close(compiled(*p.tensors), function(*p.tensors), torch.float32)
+
+
+@native
+def test_one_compilation_serves_all_sizes():
+    torch.compiler.reset()
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def function(image, seeds, weights):
+        return reblur_ops.reblur(image, seeds, weights), reblur_ops.blur_radius(seeds, weights)
+
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=count)
+    for size in ((9, 10), (30, 20), (17, 64)):
+        p = problem(*size)
+        tensors = (p.image, p.seeds, p.weights.abs())
+        for actual, expected in zip(compiled(*tensors), function(*tensors), strict=True):
+            assert_close(actual, expected, torch.float64)
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_computes_in_float32(backend):
+    """As documented: whatever the inputs' precision, also where it is mixed."""
+    p = problem().to(torch.float32)
+    mixed = (p.image, p.seeds.bfloat16(), p.weights.bfloat16())
+    with reblur_ops.use_backend(backend):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            actual = reblur_ops.reblur(*mixed)
+            weights = reblur_ops.class_weights(*mixed[1:])
+        expected = reblur_ops.reblur(*(t.float() for t in mixed))
+        assert actual.dtype == weights.dtype == torch.float32
+        assert_close(actual, expected, torch.float32)
+        assert torch.equal(weights, reblur_ops.class_weights(*(t.float() for t in mixed[1:])))
+        with pytest.raises(TypeError, match="seeds must have the dtype of image"):
+            reblur_ops.reblur(*mixed)
+
+
+@native
+@pytest.mark.parametrize("size", [(1, 300), (70, 131), (200, 40)])
+def test_repeats_bit_for_bit_whatever_the_threads(size):
+    p = problem(*size, padding="replicate").to(torch.float32)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 5, 2):
+            torch.set_num_threads(count)
+            results.append(run(p, "native"))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
+
+
+@native
+def test_a_second_derivative_is_refused_with_the_way_out():
+    p = problem(5, 5, batch=1, radii=(2,))
+    image, seeds, weights = (t.requires_grad_() for t in p.tensors)
+    with reblur_ops.use_backend("native"):
+        output = reblur_ops.reblur(image, seeds, weights, radii=(2,))
+    (gradient,) = torch.autograd.grad(output.sum(), seeds, create_graph=True)
+    with pytest.raises(NotImplementedError, match='use_backend\\("torch"\\)'):
+        gradient.sum().backward()
+
+
+def test_the_torch_backend_has_second_derivatives():
+    p = problem(3, 4, batch=1, channels=1, radii=(2,))
+    with reblur_ops.use_backend("torch"):
+        assert gradgradcheck(lambda *t: reblur_ops.reblur(*t, radii=(2,)), [t.requires_grad_() for t in p.tensors])
+
+
+@native
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_operators_called_directly_refuse_what_does_not_fit(dtype):
+    """torch.ops is public: nothing that reaches it may crash the process."""
+    p = problem().to(dtype)
+    op = torch.ops.reblur_ops.reblur
+    radii = reblur_ops.PUBLISHED_RADII
+    with pytest.raises(ValueError, match="seeds must have shape"):
+        op(p.image, p.seeds[:, 1:], p.weights, radii, "square", "zeros")
+    with pytest.raises(ValueError, match="image must have shape"):
+        op(p.image[:, :, 1:], *p.tensors[1:], radii, "square", "zeros")
+    with pytest.raises(ValueError, match="radii must increase"):
+        op(*p.tensors, (1, 16), "square", "zeros")
+    with pytest.raises(ValueError, match="support must be"):
+        op(*p.tensors, radii, "round", "zeros")
+    with pytest.raises(ValueError, match="reflect padding needs"):
+        op(*(t[:, :, :7] for t in p.tensors), radii, "square", "reflect")
+    with pytest.raises(ValueError, match="image must be given"):
+        torch.ops.reblur_ops.reblur_backward(
+            p.grad_output, None, *p.tensors[1:], radii, "square", "zeros", False, True, False
+        )

@@ -1,0 +1,134 @@
+"""Which backend answers, and what happens where nothing was compiled."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import reblur_ops
+from tests.problems import BACKENDS, problem
+
+native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+
+
+def python(code, **environment):
+    """Run code in a fresh interpreter; its output."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_backends():
+    assert set(reblur_ops.backends()) >= {"torch", "reference"}
+    assert list(reblur_ops.backends())[-2:] == ["torch", "reference"]
+    assert bool(reblur_ops.build_info()) == ("native" in reblur_ops.backends())
+
+
+def test_use_backend_nests_and_restores():
+    p = problem()
+    by_default = reblur_ops.reblur(*p.tensors)
+    with reblur_ops.use_backend("torch"):
+        by_torch = reblur_ops.reblur(*p.tensors)
+        with reblur_ops.use_backend("reference"):
+            by_reference = reblur_ops.reblur(*p.tensors)
+        assert torch.equal(reblur_ops.reblur(*p.tensors), by_torch)
+        with pytest.raises(ZeroDivisionError), reblur_ops.use_backend("reference"):
+            _ = 1 / 0
+        assert torch.equal(reblur_ops.reblur(*p.tensors), by_torch)
+    assert torch.equal(reblur_ops.reblur(*p.tensors), by_default)
+    # The three round differently, which shows that each did answer.
+    assert not torch.equal(by_torch, by_reference)
+
+
+def test_use_backend_refuses_other_names():
+    message = "backend must be one of 'native', 'torch', 'reference', got 'cuda'"
+    with pytest.raises(ValueError, match=message), reblur_ops.use_backend("cuda"):
+        pass
+
+
+@native
+def test_the_backward_pass_runs_on_the_backend_of_its_forward_pass():
+    p = problem()
+    image = p.image.requires_grad_()
+    with reblur_ops.use_backend("torch"):
+        output = reblur_ops.reblur(image, p.seeds, p.weights)
+    with reblur_ops.use_backend("native"):
+        (gradient,) = torch.autograd.grad(output, image, p.grad_output, create_graph=True)
+    assert gradient.requires_grad or gradient.grad_fn is None
+
+
+def test_tensors_without_data_get_shapes():
+    image, seeds, weights = (torch.empty(2, c, 5, 6, device="meta") for c in (3, 35, 8))
+    assert reblur_ops.reblur(image, seeds, weights).shape == (2, 3, 5, 6)
+    assert reblur_ops.blur_radius(seeds, weights).shape == (2, 1, 5, 6)
+
+
+def test_without_a_compiled_module_pure_pytorch_answers_and_says_so_once():
+    output = python(
+        """
+import sys, warnings
+sys.modules["reblur_ops._C"] = None
+import torch, reblur_ops
+assert "native" not in reblur_ops.backends() and reblur_ops.build_info() == {}
+image, seeds, weights = (torch.rand(1, c, 9, 9, requires_grad=True) for c in (3, 35, 8))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        output = reblur_ops.reblur(image, seeds, weights)
+        reblur_ops.blur_radius(seeds, weights)
+    output.sum().backward()
+print(len(caught), caught[0].category.__name__, caught[0].filename == "<string>", caught[0].message)
+with reblur_ops.use_backend("reference"):
+    print(torch.allclose(output, reblur_ops.reblur(image, seeds, weights), atol=1e-6))
+try:
+    with reblur_ops.use_backend("native"):
+        pass
+except RuntimeError as error:
+    print(error)
+"""
+    )
+    warned, agrees, refused = output.splitlines()
+    assert warned.startswith("1 RuntimeWarning True reblur_ops: the compiled module was not loaded")
+    assert agrees == "True"
+    assert refused.startswith("backend 'native' is not built here")
+
+
+@native
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+def test_every_instruction_set(capability):
+    """Torch's own override picks the kernels; each set is compared with the definition."""
+    supported = ["default", "avx2", "avx512"]
+    if supported.index(capability) > supported.index(torch.backends.cpu.get_cpu_capability().lower()):
+        pytest.skip(f"this processor has no {capability}")
+    output = python(
+        """
+import torch, reblur_ops
+from tests.problems import RADII, TOLERANCE, assert_all_close, problem, run
+for dtype in (torch.float64, torch.float32):
+    for n, radii in enumerate(RADII):
+        support, padding = ("square", "disk")[n % 2], ("zeros", "replicate", "reflect")[n % 3]
+        p = problem(14, 70, batch=1, radii=radii, support=support, padding=padding)
+        p = p.to(dtype)
+        assert_all_close(run(p, "native"), run(p.to(torch.float64), "reference"), dtype)
+print(reblur_ops.build_info()["cpu_capability"])
+""",
+        ATEN_CPU_CAPABILITY=capability,
+    )
+    assert output.strip().lower() == capability
+
+
+def test_import_is_quick():
+    """Importing reblur_ops must not import, compile or download anything heavy beyond torch."""
+    output = python(
+        """
+import sys, torch
+before = set(sys.modules)
+import reblur_ops
+print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+"""
+    )
+    assert set(output.split()) <= {"reblur_ops"}

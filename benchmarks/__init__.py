@@ -1,0 +1,1 @@
+"""Measurements: one harness, one file per question, results/ for what was measured."""

@@ -19,8 +19,9 @@ from setuptools import setup
 ROOT = Path(__file__).parent
 CSRC = Path("csrc")
 CXX_FLAGS = ["-O3", "-g0", "-Wall", "-Wno-unknown-pragmas"]
-# GCC 12 takes its own AVX-512 intrinsics for uninitialised reads.
-KERNEL_FLAGS = [*CXX_FLAGS, "-fPIC", "-Wno-maybe-uninitialized"]
+# Our sources are C++17, but torch's headers want C++20 from 2.14 on; the extension gets it from torch. GCC 12 takes its
+# own AVX-512 intrinsics for uninitialised reads, and tells of an ABI change in GCC 4.6.
+KERNEL_FLAGS = [*CXX_FLAGS, "-std=c++20", "-fPIC", "-Wno-maybe-uninitialized", "-Wno-psabi"]
 INSTRUCTION_SETS = {
     "default": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -67,7 +68,6 @@ def native() -> dict:
                 "obj_deps": {"": kernel_headers},
                 "include_dirs": includes,
                 "macros": macros,
-                # Headers of torch need C++17 or, from 2.14, C++20; the compiler's default serves both but on old ones.
                 "cflags": [*KERNEL_FLAGS, *flags],
             },
         )

@@ -1,0 +1,1 @@
+"""Tasks that show and use the operator. `python -m models --help` lists them."""

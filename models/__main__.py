@@ -1,0 +1,42 @@
+"""The command line: `python -m models <task>`."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+# Each is a module here, with add_arguments(parser), and run(args) that returns the exit status.
+TASKS = {
+    "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m models", description="Tasks that show and use the operator.")
+    subparsers = parser.add_subparsers(title="tasks", metavar="task", required=True)
+    for name, summary in TASKS.items():
+        task_parser = subparsers.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        # PyTorch takes seconds to import, and --help has no use for it.
+        if argv and argv[0] == name:
+            try:
+                task = importlib.import_module(f"models.{name}")
+            except ModuleNotFoundError as error:
+                task_parser.error(f"{error}; for all that the tasks need: pip install 'reblur-ops[models]'")
+            task.add_arguments(task_parser)
+            task_parser.set_defaults(run=task.run)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

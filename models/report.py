@@ -1,0 +1,165 @@
+"""The demonstration's pictures, and the page that shows them."""
+
+import base64
+import json
+from pathlib import Path
+from string import Template, ascii_uppercase
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.defocus import Array, disk_kernel
+
+Picture = NDArray[np.uint8]  # (H, W, 3), RGB
+
+INK = (32, 32, 32)
+WHITE = (255, 255, 255)
+DIFFERENCE_GAIN = 10
+
+
+class Recovery(NamedTuple):
+    """What was given and what was found.
+
+    Pictures are (H, W, 3), sRGB, 0 … 1; radii (H, W), RMS, pixels; kernels (P, 2R+1, 2R+1), at P pixels (y, x).
+    """
+
+    sharp: Array
+    defocused: Array
+    reblurred: Array
+    radius: Array
+    true_radius: Array
+    pixels: list[tuple[int, int]]
+    kernels: Array
+
+
+class Scores(NamedTuple):
+    """The numbers of one run."""
+
+    psnr_before_db: float
+    psnr_after_db: float
+    radius_correlation: float
+    radius_mean_absolute_error_px: float
+    radius_median_absolute_error_px: float
+    width: int
+    height: int
+    steps: int
+    seed: int
+    device: str
+    seconds: float
+
+
+def write(out: Path, recovery: Recovery, scores: Scores) -> Path:
+    """Write the pictures, `scores.json`, and `index.html` with the pictures in it, into a folder that exists.
+
+    Returns:
+        The path of the page.
+    """
+    largest = float(np.ceil(recovery.true_radius.max()))
+    pictures = {
+        "sharp": to_bytes(recovery.sharp),
+        "defocused": to_bytes(recovery.defocused),
+        "reblurred": to_bytes(recovery.reblurred),
+        "difference": to_bytes(DIFFERENCE_GAIN * np.abs(recovery.reblurred - recovery.defocused)),
+        "radius_recovered": radius_picture(recovery.radius, largest),
+        "radius_true": radius_picture(recovery.true_radius, largest),
+        "marks": marked(to_bytes(recovery.defocused), recovery.pixels),
+    }
+    kernels = {
+        f"kernel_{letter}": kernel_picture(letter, kernel, recovery.radius[pixel], recovery.true_radius[pixel])
+        for letter, pixel, kernel in zip(ascii_uppercase, recovery.pixels, recovery.kernels, strict=False)
+    }
+
+    sources = {}
+    for name, picture in (pictures | kernels).items():
+        png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+        (out / f"{name}.png").write_bytes(png)
+        sources[name] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    (out / "scores.json").write_text(json.dumps(scores._asdict(), indent=2) + "\n", encoding="utf-8")
+
+    numbers = scores._asdict() | {
+        "psnr_before_db": f"{scores.psnr_before_db:.2f}",
+        "psnr_after_db": f"{scores.psnr_after_db:.2f}",
+        "radius_correlation": f"{scores.radius_correlation:.3f}",
+        "radius_mean_absolute_error_px": f"{scores.radius_mean_absolute_error_px:.3f}",
+        "radius_median_absolute_error_px": f"{scores.radius_median_absolute_error_px:.3f}",
+        "seconds": f"{scores.seconds:.0f}",
+    }
+    cards = "\n".join(f'<img src="{sources[name]}" alt="Kernel {name[-1]}, recovered and true">' for name in kernels)
+    template = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+    page = out / "index.html"
+    page.write_text(template.substitute(sources, **numbers, kernels=cards, gain=DIFFERENCE_GAIN), encoding="utf-8")
+    return page
+
+
+def to_bytes(picture: Array) -> Picture:
+    """0 … 255 of 0 … 1, rounded; what is beyond is clipped. Any shape."""
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+def coloured(values: Array, largest: float, colours: int) -> Picture:
+    """(H, W), from 0 to `largest`, in an OpenCV colour map."""
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(to_bytes(values / largest), colours), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def blank(height: int, width: int) -> Picture:
+    return np.full((height, width, 3), WHITE, np.uint8)
+
+
+def magnification(picture: Array | Picture) -> int:
+    """How many times larger a picture must be for lettering to fit: 1 for the whole photograph."""
+    return max(1, round(480 / picture.shape[0]))
+
+
+def magnified(picture: Picture, times: int) -> Picture:
+    """A copy in which each pixel is a square of times × times."""
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def put_text(picture: Picture, text: str, x: int, y: int, scale: float) -> None:
+    """Write into the picture; (x, y) is the lower left corner of the text."""
+    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
+
+
+def radius_picture(radius: Array, largest: float) -> Picture:
+    """Blur radii in colour, from 0 to `largest` pixels, with the scale at their right."""
+    colours = magnified(coloured(radius, largest, cv2.COLORMAP_TURBO), magnification(radius))
+    height = colours.shape[0]
+    levels = np.linspace(largest, 0, height, dtype=np.float32)[:, None]
+    scale = coloured(np.tile(levels, (1, 24)), largest, cv2.COLORMAP_TURBO)
+    labels = blank(height, 76)
+    for value in range(int(largest) + 1):
+        y = round((1 - value / largest) * (height - 1))
+        cv2.line(labels, (0, y), (6, y), INK)
+        put_text(labels, f"{value} px", 11, min(max(y + 8, 20), height - 3), 0.75)
+    return np.hstack([colours, blank(height, 12), scale, labels])
+
+
+def marked(picture: Picture, pixels: list[tuple[int, int]]) -> Picture:
+    """The picture with a lettered ring around each pixel (y, x)."""
+    times = magnification(picture)
+    result = magnified(picture, times)
+    for letter, pixel in zip(ascii_uppercase, pixels, strict=False):
+        y, x = (times * coordinate + times // 2 for coordinate in pixel)
+        for colour, thickness in ((INK, 5), (WHITE, 2)):
+            cv2.circle(result, (x, y), 9, colour, thickness, cv2.LINE_AA)
+            cv2.putText(result, letter, (x + 14, y + 8), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, thickness, cv2.LINE_AA)
+    return result
+
+
+def kernel_picture(letter: str, kernel: Array, radius: float, true_radius: float) -> Picture:
+    """A recovered kernel, (2R+1, 2R+1), beside the disk of the lens, enlarged, on one scale of brightness from 0."""
+    disk = disk_kernel(float(true_radius) * 2**0.5)
+    disk = np.pad(disk, (kernel.shape[0] - disk.shape[0]) // 2)
+    brightest = float(max(kernel.max(), disk.max()))
+    tiles = []
+    for caption, values in ((f"recovered {radius:.2f} px", kernel), (f"true {true_radius:.2f} px", disk)):
+        tile = magnified(coloured(values, brightest, cv2.COLORMAP_INFERNO), 16)
+        head = blank(32, tile.shape[1])
+        put_text(head, caption, 2, 22, 0.65)
+        tiles.append(np.vstack([head, tile]))
+    height = tiles[0].shape[0]
+    margin = blank(height, 32)
+    put_text(margin, letter, 8, 24, 0.9)
+    return np.hstack([margin, tiles[0], blank(height, 12), tiles[1]])

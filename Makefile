@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
-CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' 2>/dev/null)
+CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help demo test lint format bench readme-table clean
+.PHONY: help demo test lint format bench readme-table cuda-check gpu clean
 
 help:
 	@echo "make demo          recover the blur of a photograph, and write a page that shows it, runs/demo/index.html"
@@ -13,6 +13,8 @@ help:
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
 	@echo "make bench         measure the operator against its rivals, benchmarks/results/"
+	@echo "make cuda-check    compile the CUDA sources for every architecture, benchmarks/results/cuda-resources.md"
+	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there"
 	@echo "make readme-table  write the measured table into README.md"
 	@echo "make clean         remove what was built, and the virtual environment"
 
@@ -48,6 +50,12 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.built
 	$(BIN)/python -m benchmarks.operator
+
+cuda-check: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.cuda_resources
+
+gpu:
+	$(PYTHON) -m benchmarks.gpu
 
 readme-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.readme

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "engine/classes.h"
 #include "engine/problem.h"
@@ -94,6 +95,51 @@ inline void check_image(
       radii.max(),
       ", got ",
       image.sizes());
+}
+
+// The checked options of an operator.
+struct Options {
+  RadiiList radii;
+  bool square;
+  Padding padding;  // kZeros where the operator has none
+
+  int classes() const { return class_count(radii.max()); }
+};
+
+inline Options check_class_weights(const at::Tensor& seeds,
+                                   const at::Tensor& weights,
+                                   at::IntArrayRef radii,
+                                   c10::string_view support) {
+  const Options options{check_radii(radii), check_square(support), Padding::kZeros};
+  check_parameters(seeds, weights, options.radii);
+  return options;
+}
+
+inline Options check_reblur(const at::Tensor& image,
+                            const char* name,
+                            const at::Tensor& seeds,
+                            const at::Tensor& weights,
+                            at::IntArrayRef radii,
+                            c10::string_view support,
+                            c10::string_view padding) {
+  Options options = check_class_weights(seeds, weights, radii, support);
+  options.padding = check_padding(padding);
+  check_image(image, name, seeds, options.radii, options.padding);
+  return options;
+}
+
+inline Options check_reblur_backward(const at::Tensor& grad_output,
+                                     const std::optional<at::Tensor>& image,
+                                     const at::Tensor& seeds,
+                                     const at::Tensor& weights,
+                                     at::IntArrayRef radii,
+                                     c10::string_view support,
+                                     c10::string_view padding,
+                                     bool need_parameters) {
+  const Options options = check_reblur(grad_output, "grad_output", seeds, weights, radii, support, padding);
+  TORCH_CHECK_VALUE(image || !need_parameters, "image must be given where gradients to seeds or weights are needed");
+  if (image) check_like(*image, "image", grad_output, grad_output.size(1));
+  return options;
 }
 
 }  // namespace reblur

@@ -21,6 +21,9 @@ pybind11::dict build_info() {
 #else
   info["openmp"] = false;
 #endif
+#if defined(REBLUR_CUDA_ARCHITECTURES)
+  info["cuda_architectures"] = REBLUR_CUDA_ARCHITECTURES;
+#endif
   return info;
 }
 
@@ -28,5 +31,5 @@ pybind11::dict build_info() {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native implementations of the reblur_ops operators.";
-  m.def("build_info", &build_info, "What was built: compiler, Torch version, and the CPU instruction set in use.");
+  m.def("build_info", &build_info, "What was built: compiler, Torch version, the CPU instruction set in use, CUDA architectures.");
 }

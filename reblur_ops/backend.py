@@ -17,14 +17,16 @@ except ImportError as error:
     _import_error = error
 
 _BACKENDS = ("native", "torch", "reference")
-_NATIVE_DEVICES: tuple[str, ...] = () if _C is None else ("cpu",)
+_NATIVE_DEVICES: tuple[str, ...] = ()
+if _C is not None:
+    _NATIVE_DEVICES = ("cpu", "cuda") if "cuda_architectures" in _C.build_info() else ("cpu",)
 
 _forced: str | None = None
 _warned = False
 
 
 def build_info() -> dict[str, Any]:
-    """What was compiled: compiler, Torch version, instruction set in use. Empty where nothing was."""
+    """What was compiled: compiler, Torch version, CPU instruction set in use, CUDA architectures. Empty for nothing."""
     return {} if _C is None else dict(_C.build_info())
 
 

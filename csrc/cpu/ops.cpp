@@ -58,9 +58,9 @@ const Kernels<T>& select() {
 }
 
 template <class T>
-SeedsProblem<T> seeds_problem(const RadiiList& radii, bool square, const at::Tensor& seeds, const at::Tensor& weights) {
-  SeedsProblem<T> problem{radii.count, {}, square, {planes<T>(seeds), planes<T>(weights)}};
-  std::copy(radii.values, radii.values + kMaxRadius, problem.radii);
+SeedsProblem<T> seeds_problem(const Options& options, const at::Tensor& seeds, const at::Tensor& weights) {
+  SeedsProblem<T> problem{options.radii.count, {}, options.square, {planes<T>(seeds), planes<T>(weights)}};
+  std::copy(options.radii.values, options.radii.values + kMaxRadius, problem.radii);
   return problem;
 }
 
@@ -78,22 +78,18 @@ int64_t slab_height(int64_t tiles_per_row) {
 at::Tensor reblur(const at::Tensor& image,
                   const at::Tensor& seeds,
                   const at::Tensor& weights,
-                  at::IntArrayRef radii_list,
+                  at::IntArrayRef radii,
                   c10::string_view support,
-                  c10::string_view padding_name) {
-  const RadiiList radii = check_radii(radii_list);
-  const bool square = check_square(support);
-  const Padding padding = check_padding(padding_name);
-  check_parameters(seeds, weights, radii);
-  check_image(image, "image", seeds, radii, padding);
+                  c10::string_view padding) {
+  const Options options = check_reblur(image, "image", seeds, weights, radii, support, padding);
   const at::Tensor output = allocate(image, image.size(1));
   if (output.numel() > 0) {
     const at::Tensor x = readable(image), s = readable(seeds), w = readable(weights);
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "reblur", [&] {
       const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const auto problem = seeds_problem<scalar_t>(options, s, w);
       const GatherArguments<scalar_t> arguments{
-          size_of(x), all_rows(x), padding, planes<scalar_t>(x), mutable_planes<scalar_t>(output)};
+          size_of(x), all_rows(x), options.padding, planes<scalar_t>(x), mutable_planes<scalar_t>(output)};
       parallel(kernels.tiles(arguments.size, arguments.rows),
                [&](int64_t begin, int64_t end) { kernels.gather(problem, arguments, begin, end); });
     });
@@ -105,20 +101,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
                                                                const std::optional<at::Tensor>& image,
                                                                const at::Tensor& seeds,
                                                                const at::Tensor& weights,
-                                                               at::IntArrayRef radii_list,
+                                                               at::IntArrayRef radii,
                                                                c10::string_view support,
-                                                               c10::string_view padding_name,
+                                                               c10::string_view padding,
                                                                bool need_image,
                                                                bool need_seeds,
                                                                bool need_weights) {
-  const RadiiList radii = check_radii(radii_list);
-  const bool square = check_square(support);
-  const Padding padding = check_padding(padding_name);
-  check_parameters(seeds, weights, radii);
-  check_image(grad_output, "grad_output", seeds, radii, padding);
   const bool need_parameters = need_seeds || need_weights;
-  TORCH_CHECK_VALUE(image || !need_parameters, "image must be given where gradients to seeds or weights are needed");
-  if (image) check_like(*image, "image", grad_output, grad_output.size(1));
+  const Options options =
+      check_reblur_backward(grad_output, image, seeds, weights, radii, support, padding, need_parameters);
   const at::Tensor grad_image = allocate(grad_output, grad_output.size(1), need_image);
   const at::Tensor grad_seeds = allocate(seeds, seeds.size(1), need_seeds);
   const at::Tensor grad_weights = allocate(weights, weights.size(1), need_weights);
@@ -126,13 +117,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
     const at::Tensor g = readable(grad_output), s = readable(seeds), w = readable(weights);
     AT_DISPATCH_FLOATING_TYPES(g.scalar_type(), "reblur_backward", [&] {
       const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const auto problem = seeds_problem<scalar_t>(options, s, w);
       const Size size = size_of(g);
       const at::Tensor x = need_parameters ? readable(*image) : g;
       ParameterGradientsArguments<scalar_t> gradients{
           size,
           all_rows(g),
-          padding,
+          options.padding,
           planes<scalar_t>(x),
           planes<scalar_t>(g),
           {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)},
@@ -146,14 +137,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
       }
       // Class weights first, then the scatter that reads them, a slab of rows at a time: memory for a few rows, still
       // in cache when it is read, in place of a whole image's. Small images share a slab.
-      const int64_t reach = radii.max();
+      const int64_t reach = options.radii.max();
       const int64_t slab = slab_height(kernels.tiles(size, {0, 1, 0, 1}));
       const bool whole = size.height <= slab + 2 * reach;
       const int64_t images = whole ? std::min(size.batch, std::max<int64_t>(1, slab / size.height)) : 1;
       const int64_t height = whole ? size.height : slab, kept = whole ? size.height : slab + 2 * reach;
       const int64_t blocks = (size.width + kernels.lanes - 1) / kernels.lanes;
       const at::Tensor kept_weights =
-          at::empty({images, kept, blocks, class_count(radii.max()), kernels.lanes}, s.options());
+          at::empty({images, kept, blocks, options.classes(), kernels.lanes}, s.options());
       const BlockedWeights<scalar_t> weights_of_slab{kept_weights.mutable_data_ptr<scalar_t>(), 0, kept};
       ClassWeightsArguments<scalar_t> forward{size, {}, {}, weights_of_slab};
       const auto compute_weights = [&](int64_t begin, int64_t end) {
@@ -161,7 +152,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
       };
       ScatterArguments<scalar_t> scatter{size,
                                          {},
-                                         padding,
+                                         options.padding,
                                          {weights_of_slab.data, 0, kept},
                                          planes<scalar_t>(g),
                                          mutable_planes<scalar_t>(grad_image)};
@@ -194,17 +185,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
 
 at::Tensor class_weights(const at::Tensor& seeds,
                          const at::Tensor& weights,
-                         at::IntArrayRef radii_list,
+                         at::IntArrayRef radii,
                          c10::string_view support) {
-  const RadiiList radii = check_radii(radii_list);
-  const bool square = check_square(support);
-  check_parameters(seeds, weights, radii);
-  const at::Tensor output = allocate(seeds, class_count(radii.max()));
+  const Options options = check_class_weights(seeds, weights, radii, support);
+  const at::Tensor output = allocate(seeds, options.classes());
   if (output.numel() > 0) {
     const at::Tensor s = readable(seeds), w = readable(weights);
     AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "class_weights", [&] {
       const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const auto problem = seeds_problem<scalar_t>(options, s, w);
       const ClassWeightsArguments<scalar_t> arguments{size_of(s), all_rows(s), mutable_planes<scalar_t>(output), {}};
       parallel(kernels.tiles(arguments.size, arguments.rows),
                [&](int64_t begin, int64_t end) { kernels.class_weights(problem, arguments, begin, end); });
@@ -216,21 +205,19 @@ at::Tensor class_weights(const at::Tensor& seeds,
 std::tuple<at::Tensor, at::Tensor> class_weights_backward(const at::Tensor& grad_output,
                                                           const at::Tensor& seeds,
                                                           const at::Tensor& weights,
-                                                          at::IntArrayRef radii_list,
+                                                          at::IntArrayRef radii,
                                                           c10::string_view support,
                                                           bool need_seeds,
                                                           bool need_weights) {
-  const RadiiList radii = check_radii(radii_list);
-  const bool square = check_square(support);
-  check_parameters(seeds, weights, radii);
-  check_like(grad_output, "grad_output", seeds, class_count(radii.max()));
+  const Options options = check_class_weights(seeds, weights, radii, support);
+  check_like(grad_output, "grad_output", seeds, options.classes());
   const at::Tensor grad_seeds = allocate(seeds, seeds.size(1), need_seeds);
   const at::Tensor grad_weights = allocate(weights, weights.size(1), need_weights);
   if (seeds.numel() > 0) {
     const at::Tensor g = readable(grad_output), s = readable(seeds), w = readable(weights);
     AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "class_weights_backward", [&] {
       const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(radii, square, s, w);
+      const auto problem = seeds_problem<scalar_t>(options, s, w);
       const ClassWeightsGradientsArguments<scalar_t> arguments{
           size_of(s),
           all_rows(s),

@@ -4,7 +4,6 @@
 // (R+1)(R+2)/2 weights, not (2R+1)^2. A class is named by its representative 0 <= a <= b <= R.
 #pragma once
 
-#include <type_traits>
 #include <utility>
 
 #include "engine/macros.h"
@@ -73,10 +72,18 @@ constexpr ClassTable make_class_table() {
   return table;
 }
 
-// Calls f(integral_constant<int, 0>), …, f(integral_constant<int, Count - 1>).
+// std::integral_constant, whose conversion to int is for the host only.
+template <int kValue>
+struct IntConstant {
+  static constexpr int value = kValue;
+
+  REBLUR_HOST_DEVICE constexpr operator int() const { return kValue; }
+};
+
+// Calls f(IntConstant<0>), …, f(IntConstant<Count - 1>).
 template <class F, int... Is>
 REBLUR_HOST_DEVICE constexpr void static_for(std::integer_sequence<int, Is...>, F&& f) {
-  (f(std::integral_constant<int, Is>{}), ...);
+  (f(IntConstant<Is>{}), ...);
 }
 template <int Count, class F>
 REBLUR_HOST_DEVICE constexpr void static_for(F&& f) {

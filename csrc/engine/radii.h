@@ -1,12 +1,12 @@
 // The radii of a family's kernels, known at compile time (the published 1…7) or at run time (any, up to kMaxRadius).
 //
 // Both forms offer the same members, so that a kernel is written once:
-//   kClasses                 capacity of an array with one entry per distance class
-//   kRings                   capacity of an array with one entry per integer distance
-//   max()                    the largest radius, as integral_constant or int
-//   for_each_radius(f)       f(n, radius, offset): block n of the seeds begins at channel offset and has radius + 1
-//   channels for_each_offset(r, f)    f(d) for d = 0 … r for_each_class(r, f)     f(class) for every distance class of
-//   a kernel of radius r
+//
+//   kClasses, kRings        capacity of an array with one entry per distance class, per integer distance
+//   max()                   the largest radius, as IntConstant or int
+//   for_each_radius(f)      f(n, radius, offset); block n of the seeds has radius + 1 channels, from channel offset
+//   for_each_offset(r, f)   f(d) for d = 0 … r
+//   for_each_class(r, f)    f(class) for every distance class of a kernel of radius r
 #pragma once
 
 #include <type_traits>
@@ -23,7 +23,7 @@ struct StaticRadii {
   static constexpr int kClasses = class_count(kMax);
   static constexpr int kRings = kMax + 1;
 
-  REBLUR_HOST_DEVICE static constexpr std::integral_constant<int, kMax> max() { return {}; }
+  REBLUR_HOST_DEVICE static constexpr IntConstant<kMax> max() { return {}; }
 
   REBLUR_HOST_DEVICE static constexpr int offset(int n) {
     int channels = 0;
@@ -35,17 +35,17 @@ struct StaticRadii {
   REBLUR_HOST_DEVICE static void for_each_radius(F&& f) {
     static_for<kCount>([&](auto n) REBLUR_INLINE_LAMBDA {
       constexpr int index = decltype(n)::value;
-      f(n, std::integral_constant<int, kValues[index]>{}, std::integral_constant<int, offset(index)>{});
+      f(n, IntConstant<kValues[index]>{}, IntConstant<offset(index)>{});
     });
   }
 
   template <int R, class F>
-  REBLUR_HOST_DEVICE static void for_each_offset(std::integral_constant<int, R>, F&& f) {
+  REBLUR_HOST_DEVICE static void for_each_offset(IntConstant<R>, F&& f) {
     static_for<R + 1>(f);
   }
 
   template <int R, class F>
-  REBLUR_HOST_DEVICE static void for_each_class(std::integral_constant<int, R>, F&& f) {
+  REBLUR_HOST_DEVICE static void for_each_class(IntConstant<R>, F&& f) {
     static_for<R + 1>([&](auto b) REBLUR_INLINE_LAMBDA {
       static_for<decltype(b)::value + 1>(
           [&](auto a) REBLUR_INLINE_LAMBDA { f(StaticClass<decltype(a)::value, decltype(b)::value>{}); });

@@ -39,7 +39,7 @@ struct SeedsFamily {
       LaneArray<Lane, Radii::kClasses> taps;
       Lane outside, total;
       exponentials<Lane>(load, radius, offset, taps, outside, total);
-      accumulate<Lane>(radius, load(kWeights, n + 1) / total, taps, outside, weights);
+      accumulate<Lane>(radius, quotient<Lane>(load(kWeights, n + 1), total), taps, outside, weights);
     });
   }
 
@@ -68,7 +68,7 @@ struct SeedsFamily {
         else if (square)
           outside_sum = outside_sum + grad_weights[k.index];
       });
-      const Lane inverse = Lane(1) / total;
+      const Lane inverse = quotient<Lane>(Lane(1), total);
       const Lane grad_weight = Math::fma(outside_sum, outside, inside_sum) * inverse;
       store(kWeights, n + 1, grad_weight);
 

@@ -1,0 +1,113 @@
+// The kernel of every pixel, as class weights, and its adjoint: the family by itself, without an image.
+#include "cuda/family.cuh"
+#include "cuda/tiles.cuh"
+
+namespace reblur {
+namespace cuda {
+namespace {
+
+// A warp is 32 neighbours in x; a thread is a pixel.
+template <class T, class Radii>
+struct PixelShape {
+  static constexpr int kWarps = 4, kWidth = kWarpLanes;
+  static constexpr int kThreads = kWarps * kWarpLanes;
+  // Blocks on a multiprocessor at least: bounds the registers of a thread to 128.
+  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 4 : 1) : 8;
+};
+
+template <class T, class Weights, class Family, class Shape = PixelShape<T, typename Family::Radii>>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    class_weights_kernel(Family launched_family, Parameters<T> parameters, ClassWeightsArguments<Weights> arguments) {
+  using Value = Accumulation<T>;
+  const Family family = on_device(launched_family);
+  const Tile tile = tile_of_block(arguments.size, Shape::kWarps, Shape::kWidth);
+  const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
+  if (x >= arguments.size.width || y >= arguments.size.height) return;
+  Value weights[Family::Radii::kClasses];
+  family.template class_weights<Value>(ParameterLoader<T>(parameters, tile.n, y, x), weights);
+  Weights* to = arguments.class_weights.at(tile.n, 0, y, x);
+  family.radii.for_each_class(family.radii.max(), [&](auto k) {
+    store(weights[k.index], to + k.index * arguments.class_weights.channel_stride);
+  });
+}
+
+template <class T, class Family, class Shape = PixelShape<T, typename Family::Radii>>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    class_weights_gradients_kernel(Family launched_family,
+                                   Parameters<T> parameters,
+                                   ClassWeightsGradientsArguments<T> arguments) {
+  using Value = Accumulation<T>;
+  const Family family = on_device(launched_family);
+  const Tile tile = tile_of_block(arguments.size, Shape::kWarps, Shape::kWidth);
+  const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
+  if (x >= arguments.size.width || y >= arguments.size.height) return;
+  Value grad_weights[Family::Radii::kClasses];
+  const T* from = arguments.grad_class_weights.at(tile.n, 0, y, x);
+  family.radii.for_each_class(family.radii.max(), [&](auto k) {
+    grad_weights[k.index] = load(from + k.index * arguments.grad_class_weights.channel_stride);
+  });
+  const ParameterGradients<T> gradients = {{arguments.grad_parameters[0], arguments.grad_parameters[1]}};
+  family.template adjoint<Value>(
+      ParameterLoader<T>(parameters, tile.n, y, x), grad_weights, GradientStorer<T>(gradients, tile.n, y, x));
+}
+
+}  // namespace
+
+template <class T, class Weights>
+cudaError_t launch_class_weights(const SeedsProblem<T>& problem,
+                                 const ClassWeightsArguments<Weights>& arguments,
+                                 cudaStream_t stream) {
+  if (is_empty(arguments.size)) return cudaSuccess;
+  return with_family(problem, [&](const auto& family) {
+    using Family = std::decay_t<decltype(family)>;
+    using Shape = PixelShape<T, typename Family::Radii>;
+    return launch_tiles(class_weights_kernel<T, Weights, Family>,
+                        arguments.size,
+                        Shape::kWarps,
+                        Shape::kWidth,
+                        dim3(Shape::kWidth, Shape::kWarps),
+                        0,
+                        stream,
+                        family,
+                        Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
+                        arguments);
+  });
+}
+
+template <class T>
+cudaError_t launch_class_weights_gradients(const SeedsProblem<T>& problem,
+                                           const ClassWeightsGradientsArguments<T>& arguments,
+                                           cudaStream_t stream) {
+  if (is_empty(arguments.size)) return cudaSuccess;
+  return with_family(problem, [&](const auto& family) {
+    using Family = std::decay_t<decltype(family)>;
+    using Shape = PixelShape<T, typename Family::Radii>;
+    return launch_tiles(class_weights_gradients_kernel<T, Family>,
+                        arguments.size,
+                        Shape::kWarps,
+                        Shape::kWidth,
+                        dim3(Shape::kWidth, Shape::kWarps),
+                        0,
+                        stream,
+                        family,
+                        Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
+                        arguments);
+  });
+}
+
+#define REBLUR_INSTANTIATE(T)                                                 \
+  template cudaError_t launch_class_weights<T, T>(                            \
+      const SeedsProblem<T>&, const ClassWeightsArguments<T>&, cudaStream_t); \
+  template cudaError_t launch_class_weights_gradients<T>(                     \
+      const SeedsProblem<T>&, const ClassWeightsGradientsArguments<T>&, cudaStream_t);
+REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
+#undef REBLUR_INSTANTIATE
+template cudaError_t launch_class_weights<__half, float>(const SeedsProblem<__half>&,
+                                                         const ClassWeightsArguments<float>&,
+                                                         cudaStream_t);
+template cudaError_t launch_class_weights<__nv_bfloat16, float>(const SeedsProblem<__nv_bfloat16>&,
+                                                                const ClassWeightsArguments<float>&,
+                                                                cudaStream_t);
+
+}  // namespace cuda
+}  // namespace reblur

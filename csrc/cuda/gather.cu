@@ -1,0 +1,108 @@
+// The forward pass: each pixel gathers with its own kernel.
+#include "cuda/image_tile.cuh"
+
+namespace reblur {
+namespace cuda {
+namespace {
+
+template <class T, class Radii>
+struct ForwardShape : GatherShape<T, Radii> {
+  static constexpr int kWarps = 8;
+  static constexpr int kThreads = kWarps * kWarpLanes;
+  static constexpr int kHeight = kWarps * GatherShape<T, Radii>::kPixels;
+  // Blocks on a multiprocessor at least: bounds the registers of a thread to 128, or to 255 where one pixel's classes
+  // are doubles.
+  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 2 : 1) : 4;
+};
+
+template <class T, class Family, class Shape = ForwardShape<T, typename Family::Radii>>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    reblur_forward_kernel(Family launched_family, Parameters<T> parameters, ForwardArguments<T> arguments, int stage) {
+  using Value = Accumulation<T>;
+  using Radii = typename Family::Radii;
+  constexpr int kPixels = Shape::kPixels, kHeight = Shape::kHeight, kWidth = Shape::kWidth;
+  static_assert(kHeight == kPixels * Shape::kWarps && kWidth == kWarpLanes, "a thread per kPixels pixels");
+  const Family family = on_device(launched_family);
+  const auto radius = family.radii.max();
+  const int pitch = tile_pitch(kWidth, radius);
+  const Size& size = arguments.size;
+  const Tile tile = tile_of_block(size, kHeight, kWidth);
+  const int row = threadIdx.y * kPixels, y = tile.y + row, x = tile.x + int(threadIdx.x);
+  Value* shared = shared_memory<Value>();  // [stage, kHeight + 2R, pitch]
+
+  // 1. The first channels of the image, on their way while the class weights are computed.
+  const auto load_stage = [&](int64_t c) {
+    const int channels = int(min(int64_t(stage), size.channels - c));
+    load_tiles(arguments.image, size, arguments.padding, tile, kHeight, kWidth, radius, c, channels, shared);
+  };
+  load_stage(0);
+
+  // 2. The class weights of the thread's pixels.
+  Value weights[kPixels][Radii::kClasses];
+  static_for<kPixels>([&](auto p) {
+    constexpr int kP = decltype(p)::value;
+    if (x < size.width && y + kP < size.height) {
+      family.template class_weights<Value>(ParameterLoader<T>(parameters, tile.n, y + kP, x), weights[kP]);
+    } else {
+      family.radii.for_each_class(radius, [&](auto k) { weights[kP][k.index] = Value(0); });
+    }
+  });
+
+  // 3. Every channel: y = Σ_k T_k S_k.
+  for (int64_t c = 0; c < size.channels; c += stage) {
+    if (c != 0) {
+      __syncthreads();  // nobody reads the channels before any more
+      load_stage(c);
+    }
+    __syncthreads();
+    const int channels = int(min(int64_t(stage), size.channels - c));
+    for (int i = 0; i < channels; ++i) {
+      Value totals[kPixels];
+      static_for<kPixels>([&](auto p) { totals[decltype(p)::value] = Value(0); });
+      const Value* at = shared + i * tile_elements(kHeight, kWidth, radius) + row * pitch + threadIdx.x;
+      for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
+        constexpr int kP = decltype(p)::value;
+        if (family.reaches(a, b)) totals[kP] = LaneMath<Value>::fma(weights[kP][class_index(a, b)], sum, totals[kP]);
+      });
+      static_for<kPixels>([&](auto p) {
+        constexpr int kP = decltype(p)::value;
+        if (x < size.width && y + kP < size.height) store(totals[kP], arguments.output.at(tile.n, c + i, y + kP, x));
+      });
+    }
+  }
+}
+
+}  // namespace
+
+template <class T>
+cudaError_t launch_reblur_forward(const SeedsProblem<T>& problem,
+                                  const ForwardArguments<T>& arguments,
+                                  cudaStream_t stream) {
+  const Size& size = arguments.size;
+  if (is_empty(size) || size.channels == 0) return cudaSuccess;
+  return with_family(problem, [&](const auto& family) {
+    using Family = std::decay_t<decltype(family)>;
+    using Shape = ForwardShape<T, typename Family::Radii>;
+    const int stage = staged_channels(size.channels, Shape::kStage);
+    const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
+    return launch_tiles(reblur_forward_kernel<T, Family>,
+                        size,
+                        Shape::kHeight,
+                        Shape::kWidth,
+                        dim3(Shape::kWidth, Shape::kWarps),
+                        elements * sizeof(Accumulation<T>),
+                        stream,
+                        family,
+                        Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
+                        arguments,
+                        stage);
+  });
+}
+
+#define REBLUR_INSTANTIATE(T) \
+  template cudaError_t launch_reblur_forward<T>(const SeedsProblem<T>&, const ForwardArguments<T>&, cudaStream_t);
+REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
+#undef REBLUR_INSTANTIATE
+
+}  // namespace cuda
+}  // namespace reblur

@@ -1,0 +1,106 @@
+// What the forward pass and the parameter gradients share: an image tile in shared memory, and the sums over its rows.
+#pragma once
+
+#include "cuda/family.cuh"
+#include "cuda/tiles.cuh"
+
+namespace reblur {
+namespace cuda {
+
+// Shape of a block that passes over the image: a warp is 32 neighbours in x, and a thread has kPixels neighbours in y,
+// which share the sums along each row.
+template <class T, class Radii>
+struct GatherShape {
+  // Two pixels' classes are more than a thread's registers hold in double; in local memory the second pixel would only
+  // crowd the cache.
+  static constexpr int kPixels = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? 2 : 1;
+  static constexpr int kWidth = kWarpLanes;
+  static constexpr int kStage = 3;  // channels in shared memory at a time: those of a colour image take one barrier
+};
+
+// The size of one channel's tile with `radius` pixels more on each side.
+REBLUR_HOST_DEVICE constexpr int tile_pitch(int width, int radius) { return width + 2 * radius; }
+REBLUR_HOST_DEVICE constexpr int tile_elements(int height, int width, int radius) {
+  return (height + 2 * radius) * tile_pitch(width, radius);
+}
+
+inline int staged_channels(int64_t channels, int stage) { return channels < stage ? int(channels) : stage; }
+
+// Fills shared memory with `channels` channels of the image around a tile, from channel c on, padding and all. The
+// whole block takes part. Ends without a barrier.
+template <class T, class Radius>
+__device__ __forceinline__ void load_tiles(const StridedPlanes<const T>& image,  // [N, C, H, W]
+                                           const Size& size,
+                                           Padding padding,
+                                           const Tile& tile,
+                                           int height,
+                                           int width,
+                                           Radius radius,
+                                           int64_t c,
+                                           int channels,
+                                           Accumulation<T>* to  // [channels, height + 2R, width + 2R]
+) {
+  const int pitch = tile_pitch(width, radius), rows = height + 2 * radius;
+  for (int column = threadIdx.x; column < pitch; column += kWarpLanes) {
+#if defined(REBLUR_FAULT_TILE_COLUMN)
+    const int x = tile.x - radius + column + 1;
+#else
+    const int x = tile.x - radius + column;
+#endif
+    // Farther beyond the border than any pixel's kernel reaches is nobody's, and has no index inside.
+    const int64_t source_x = x < size.width + radius ? padded_index(x, size.width, padding) : -1;
+    for (int row = threadIdx.y; row < rows; row += blockDim.y) {
+      const int y = tile.y - radius + row;
+      const int64_t source_y = y < size.height + radius ? padded_index(y, size.height, padding) : -1;
+      const bool inside = source_x >= 0 && source_y >= 0;
+      const T* from = image.at(tile.n, c, inside ? source_y : 0, inside ? source_x : 0);
+      for (int i = 0; i < channels; ++i)
+        to[(i * rows + row) * pitch + column] = inside ? load(from + i * image.channel_stride) : Accumulation<T>(0);
+    }
+  }
+}
+
+// Calls f(p, a, b, sum) for each of a thread's pixels p = 0 … kPixels - 1 and all 0 <= a, b <= R, once or twice, so
+// that the sums for (p, a, b) add up to the sum over the taps (±a, ±b), a along y, b along x. `at` is the value R rows
+// and R columns before the first pixel. Each value is read from shared memory once for all pixels, and the sums of a
+// row serve every pixel within reach.
+template <int kPixels, class Value, int... Rs, class F>
+__device__ __forceinline__ void for_each_row_sum(StaticRadii<Rs...> radii, const Value* at, int, F&& f) {
+  constexpr int kRadius = decltype(radii.max())::value;
+  constexpr int kPitch = tile_pitch(kWarpLanes, kRadius);
+  static_for<2 * kRadius + kPixels>([&](auto row) {
+    constexpr int kRow = decltype(row)::value;
+    Value sums[kRadius + 1];
+    static_for<kRadius + 1>([&](auto b) {
+      constexpr int kB = decltype(b)::value;
+      const Value* centre = at + kRow * kPitch + kRadius;
+      sums[kB] = kB == 0 ? centre[0] : centre[-kB] + centre[kB];
+    });
+    static_for<kPixels>([&](auto p) {
+      constexpr int kOffset = kRow - kRadius - decltype(p)::value;
+      constexpr int kA = kOffset < 0 ? -kOffset : kOffset;
+      if constexpr (kA <= kRadius)
+        static_for<kRadius + 1>([&](auto b) { f(p, IntConstant<kA>{}, b, sums[decltype(b)::value]); });
+    });
+  });
+}
+
+// Radii known at run time: rows at equal distance together, so that each class weight is read at most twice.
+template <int kPixels, class Value, class F>
+__device__ __forceinline__ void for_each_row_sum(const DynamicRadii& radii, const Value* at, int pitch, F&& f) {
+  static_assert(kPixels == 1, "");
+  const int radius = radii.max();
+  const Value* centre = at + radius * pitch + radius;
+  for (int a = 0; a <= radius; ++a) {
+    const Value *above = centre - a * pitch, *below = centre + a * pitch;
+    f(IntConstant<0>{}, a, 0, a == 0 ? above[0] : above[0] + below[0]);
+    for (int b = 1; b <= radius; ++b) {
+      Value sum = above[-b] + above[b];
+      if (a != 0) sum += below[-b] + below[b];
+      f(IntConstant<0>{}, a, b, sum);
+    }
+  }
+}
+
+}  // namespace cuda
+}  // namespace reblur

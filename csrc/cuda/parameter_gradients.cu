@@ -1,0 +1,114 @@
+// The gradients to a family's parameters: D_k = Σ_c g_c S_{c,k} as the forward pass sums, then the family's adjoint.
+#include "cuda/image_tile.cuh"
+
+namespace reblur {
+namespace cuda {
+namespace {
+
+template <class T, class Radii>
+struct ParameterGradientsShape : GatherShape<T, Radii> {
+  static constexpr int kWarps = kStatic<Radii> ? 4 : 8;
+  static constexpr int kThreads = kWarps * kWarpLanes;
+  static constexpr int kHeight = kWarps * GatherShape<T, Radii>::kPixels;
+  // Blocks on a multiprocessor at least: bounds the registers of a thread to 168. The adjoint keeps three values a
+  // class, on top of the other pixels' sums.
+  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 3 : 1) : 4;
+};
+
+template <class T, class Family, bool kKeepsWeights, class Shape = ParameterGradientsShape<T, typename Family::Radii>>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) reblur_parameter_gradients_kernel(
+    Family launched_family, Parameters<T> parameters, ParameterGradientsArguments<T> arguments, int stage) {
+  using Value = Accumulation<T>;
+  using Radii = typename Family::Radii;
+  constexpr int kPixels = Shape::kPixels, kHeight = Shape::kHeight, kWidth = Shape::kWidth;
+  static_assert(kHeight == kPixels * Shape::kWarps && kWidth == kWarpLanes, "a thread per kPixels pixels");
+  const Family family = on_device(launched_family);
+  const auto radius = family.radii.max();
+  const int pitch = tile_pitch(kWidth, radius);
+  const Size& size = arguments.size;
+  const Tile tile = tile_of_block(size, kHeight, kWidth);
+  const int row = threadIdx.y * kPixels, y = tile.y + row, x = tile.x + int(threadIdx.x);
+  Value* shared = shared_memory<Value>();  // [stage, kHeight + 2R, pitch]
+
+  // 1. Every channel: D_k += g S_k.
+  Value grad_weights[kPixels][Radii::kClasses];
+  static_for<kPixels>([&](auto p) {
+    family.radii.for_each_class(radius, [&](auto k) { grad_weights[decltype(p)::value][k.index] = Value(0); });
+  });
+  for (int64_t c = 0; c < size.channels; c += stage) {
+    const int channels = int(min(int64_t(stage), size.channels - c));
+    if (c != 0) __syncthreads();  // nobody reads the channels before any more
+    load_tiles(arguments.image, size, arguments.padding, tile, kHeight, kWidth, radius, c, channels, shared);
+    __syncthreads();
+    for (int i = 0; i < channels; ++i) {
+      Value grad_output[kPixels];
+      static_for<kPixels>([&](auto p) {
+        constexpr int kP = decltype(p)::value;
+        const bool inside = x < size.width && y + kP < size.height;
+        grad_output[kP] = inside ? load(arguments.grad_output.at(tile.n, c + i, y + kP, x)) : Value(0);
+      });
+      const Value* at = shared + i * tile_elements(kHeight, kWidth, radius) + row * pitch + threadIdx.x;
+      for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
+        constexpr int kP = decltype(p)::value;
+        Value& grad_weight = grad_weights[kP][class_index(a, b)];
+        if (family.reaches(a, b)) grad_weight = LaneMath<Value>::fma(grad_output[kP], sum, grad_weight);
+      });
+    }
+  }
+
+  // 2. The adjoint, pixel by pixel. Nothing is shared any more: threads without a pixel may be done before others.
+  static_for<kPixels>([&](auto p) {
+    constexpr int kP = decltype(p)::value;
+    if (x >= size.width || y + kP >= size.height) return;
+    const ParameterGradients<T> gradients = {{arguments.grad_parameters[0], arguments.grad_parameters[1]}};
+    const ParameterLoader<T> load_parameter(parameters, tile.n, y + kP, x);
+    const GradientStorer<T> store_gradient(gradients, tile.n, y + kP, x);
+    if constexpr (kKeepsWeights) {
+      Value weights[Radii::kClasses];
+      family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient, weights);
+      const int64_t plane = size.height * size.width;
+      Value* to = arguments.class_weights + tile.n * class_count(radius) * plane + (y + kP) * size.width + x;
+      family.radii.for_each_class(radius, [&](auto k) { to[k.index * plane] = weights[k.index]; });
+    } else {
+      family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient);
+    }
+  });
+}
+
+}  // namespace
+
+template <class T>
+cudaError_t launch_reblur_parameter_gradients(const SeedsProblem<T>& problem,
+                                              const ParameterGradientsArguments<T>& arguments,
+                                              cudaStream_t stream) {
+  const Size& size = arguments.size;
+  if (is_empty(size)) return cudaSuccess;  // without channels, parameters still have gradients, all zero
+  return with_family(problem, [&](const auto& family) {
+    using Family = std::decay_t<decltype(family)>;
+    using Shape = ParameterGradientsShape<T, typename Family::Radii>;
+    const int stage = staged_channels(size.channels, Shape::kStage);
+    const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
+    const auto kernel = arguments.class_weights != nullptr ? &reblur_parameter_gradients_kernel<T, Family, true>
+                                                           : &reblur_parameter_gradients_kernel<T, Family, false>;
+    return launch_tiles(kernel,
+                        size,
+                        Shape::kHeight,
+                        Shape::kWidth,
+                        dim3(Shape::kWidth, Shape::kWarps),
+                        elements * sizeof(Accumulation<T>),
+                        stream,
+                        family,
+                        Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
+                        arguments,
+                        stage);
+  });
+}
+
+#define REBLUR_INSTANTIATE(T)                                \
+  template cudaError_t launch_reblur_parameter_gradients<T>( \
+      const SeedsProblem<T>&, const ParameterGradientsArguments<T>&, cudaStream_t);
+REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
+#undef REBLUR_INSTANTIATE
+
+}  // namespace cuda
+}  // namespace reblur

@@ -1,0 +1,170 @@
+// Runs problems through the CUDA engine's launchers. Reads them from standard input one after another and writes each
+// one's results to standard output:
+//   problem: 8 numbers (dtype, N, C, H, W, padding, square, radii), the radii, then the tensors of Operators::run in
+//            order. A number is an int64.
+//   tensor:  4 strides, offset and size of its storage in elements; then, of an input, the storage itself. The result
+//            is the whole storage, filled with bytes 0xFF where nothing was written. Size 0: not wanted.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "cuda/kernels.h"
+#include "cuda/launch.h"
+
+namespace {
+
+using namespace reblur;
+using namespace reblur::cuda;
+
+template <class T>
+constexpr int64_t kCode = -1;
+template <>
+constexpr int64_t kCode<float> = 0;
+template <>
+constexpr int64_t kCode<double> = 1;
+template <>
+constexpr int64_t kCode<__half> = 2;
+template <>
+constexpr int64_t kCode<__nv_bfloat16> = 3;
+
+bool read(void* to, size_t bytes) { return std::fread(to, 1, bytes, stdin) == bytes; }
+
+void read_or_exit(void* to, size_t bytes) {
+  if (!read(to, bytes)) std::exit(3);
+}
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+  std::exit(2);
+}
+
+// A tensor's storage on the heap, so that AddressSanitizer knows its bounds.
+template <class T>
+class Tensor {
+ public:
+  Tensor() {
+    read_or_exit(header_, sizeof(header_));
+    storage_.reset(static_cast<T*>(std::malloc(bytes())));
+    std::memset(storage_.get(), 0xFF, bytes());
+  }
+
+  static Tensor input() {
+    Tensor tensor;
+    read_or_exit(tensor.storage_.get(), tensor.bytes());
+    return tensor;
+  }
+
+  size_t bytes() const { return header_[5] * sizeof(T); }
+  StridedPlanes<T> planes() const {
+    if (header_[5] == 0) return {};
+    return {storage_.get() + header_[4], header_[0], header_[1], header_[2], header_[3]};
+  }
+  StridedPlanes<const T> readable() const {
+    const StridedPlanes<T> p = planes();
+    return {p.data, p.batch_stride, p.channel_stride, p.row_stride, p.column_stride};
+  }
+  void write() const { std::fwrite(storage_.get(), 1, bytes(), stdout); }
+
+ private:
+  struct Free {
+    void operator()(T* storage) const { std::free(storage); }
+  };
+  int64_t header_[6];
+  std::unique_ptr<T[], Free> storage_;
+};
+
+template <class T>
+struct Operators {
+  using Value = Accumulation<T>;
+
+  SeedsProblem<T> problem;
+  Size size;
+  Padding padding;
+
+  void run() {
+    const auto image = Tensor<T>::input(), seeds = Tensor<T>::input(), weights = Tensor<T>::input();
+    const auto grad_output = Tensor<T>::input(), grad_class_weights = Tensor<T>::input();
+    const Tensor<T> output, grad_image, grad_seeds, grad_weights;
+    const Tensor<T> grad_image_alone, grad_seeds_alone, grad_weights_alone;
+    const Tensor<T> class_weights, class_weights_grad_seeds, class_weights_grad_weights;
+    problem.parameters[0] = seeds.readable();
+    problem.parameters[1] = weights.readable();
+
+    const ForwardArguments<T> forward = {size, padding, image.readable(), output.planes()};
+    check(launch_reblur_forward(problem, forward, nullptr), "forward");
+
+    // Everything, as when all gradients are wanted.
+    const int64_t plane = size.height * size.width, values = size.batch * problem.classes() * plane;
+    const std::unique_ptr<Value[]> workspace(new Value[values]);
+    ParameterGradientsArguments<T> gradients = {size,
+                                                padding,
+                                                image.readable(),
+                                                grad_output.readable(),
+                                                {grad_seeds.planes(), grad_weights.planes()},
+                                                workspace.get()};
+    check(launch_reblur_parameter_gradients(problem, gradients, nullptr), "parameter gradients");
+    ImageGradientArguments<T> scatter = {size, padding, workspace.get(), grad_output.readable(), grad_image.planes()};
+    check(launch_reblur_image_gradient(problem, scatter, nullptr), "image gradient");
+
+    // Each gradient alone.
+    gradients.class_weights = nullptr;
+    gradients.grad_parameters[0] = grad_seeds_alone.planes();
+    gradients.grad_parameters[1] = {};
+    check(launch_reblur_parameter_gradients(problem, gradients, nullptr), "gradient to seeds");
+    gradients.grad_parameters[0] = {};
+    gradients.grad_parameters[1] = grad_weights_alone.planes();
+    check(launch_reblur_parameter_gradients(problem, gradients, nullptr), "gradient to weights");
+    const std::unique_ptr<Value[]> planes(new Value[values]);
+    const ClassWeightsArguments<Value> engine_weights = {
+        size, {planes.get(), problem.classes() * plane, plane, size.width, 1}};
+    check(launch_class_weights(problem, engine_weights, nullptr), "class weights of the engine");
+    scatter.class_weights = planes.get();
+    scatter.grad_image = grad_image_alone.planes();
+    check(launch_reblur_image_gradient(problem, scatter, nullptr), "image gradient alone");
+
+    const ClassWeightsArguments<T> public_weights = {size, class_weights.planes()};
+    check(launch_class_weights(problem, public_weights, nullptr), "class weights");
+    const ClassWeightsGradientsArguments<T> weights_gradients = {
+        size, grad_class_weights.readable(), {class_weights_grad_seeds.planes(), class_weights_grad_weights.planes()}};
+    check(launch_class_weights_gradients(problem, weights_gradients, nullptr), "class weights gradients");
+
+    for (const Tensor<T>* result : {&output,
+                                    &grad_image,
+                                    &grad_seeds,
+                                    &grad_weights,
+                                    &grad_image_alone,
+                                    &grad_seeds_alone,
+                                    &grad_weights_alone,
+                                    &class_weights,
+                                    &class_weights_grad_seeds,
+                                    &class_weights_grad_weights})
+      result->write();
+  }
+};
+
+template <class T>
+void run(const int64_t* header) {
+  Operators<T> operators = {{int(header[7]), {}, header[6] != 0, {}},
+                            {header[1], header[2], header[3], header[4]},
+                            static_cast<Padding>(header[5])};
+  for (int n = 0; n < header[7]; ++n) {
+    int64_t radius;
+    read_or_exit(&radius, sizeof(radius));
+    operators.problem.radii[n] = int(radius);
+  }
+  operators.run();
+}
+
+}  // namespace
+
+int main() {
+  int64_t header[8];
+  while (read(header, sizeof(header))) {
+#define RUN(T) \
+  if (header[0] == kCode<T>) run<T>(header);
+    REBLUR_FOR_EACH_SCALAR(RUN)
+#undef RUN
+  }
+}

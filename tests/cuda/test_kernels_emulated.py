@@ -1,0 +1,314 @@
+"""The CUDA kernels, compiled for the CPU by tests/cuda_emulation, against the reference in float64."""
+
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+import reblur_ops
+from tests import problems
+from tests.cuda_emulation import emulator
+
+pytestmark = [
+    pytest.mark.emulated,
+    pytest.mark.skipif(emulator.compiler() is None, reason="no g++ to compile CUDA kernels for the CPU with"),
+]
+
+DRIVER = Path(__file__).parent / "driver.cu"
+KERNELS = sorted((emulator.ROOT / "csrc" / "cuda").glob("*.cu"))
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+PADDINGS = ["zeros", "replicate", "reflect"]
+PUBLISHED = reblur_ops.PUBLISHED_RADII
+# Everything inlined and every reference checked for null, the unrolled kernels take many minutes to compile.
+FLAGS = ["-g1", "-Og", "-DREBLUR_NO_FORCED_INLINE", "-fno-sanitize=null,alignment"]
+FLAGS += ["-fno-sanitize-address-use-after-scope"]
+FLOAT_ONLY = "-DREBLUR_FOR_EACH_SCALAR(f)=f(float)"
+FAULTS = {"gather": "REBLUR_FAULT_TILE_COLUMN", "scatter": "REBLUR_FAULT_SCATTER_BARRIER"}
+
+
+class Programs(NamedTuple):
+    correct: Path
+    faulty: dict[str, Path]  # by the kernel that has the fault
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory) -> Programs:
+    folder = tmp_path_factory.mktemp("kernels")
+
+    def compile(source: Path, name: str, *flags: str) -> Path:
+        return emulator.build([source], folder / f"{name}.o", [*FLAGS, *flags, "-c"])
+
+    def link(name: str, objects: list[Path]) -> Path:
+        return emulator.build([], folder / name, [str(path) for path in objects])
+
+    with ThreadPoolExecutor(2) as pool:
+        correct = {path.stem: pool.submit(compile, path, path.stem) for path in [*KERNELS, DRIVER]}
+        driver = pool.submit(compile, DRIVER, "driver_float", FLOAT_ONLY)
+        faulty = {
+            name: pool.submit(compile, source, f"{name}_fault", FLOAT_ONLY, f"-D{FAULTS[name]}")
+            for name, source in ((path.stem, path) for path in KERNELS)
+            if name in FAULTS
+        }
+    objects = {name: future.result() for name, future in correct.items()}
+    with_fault = {name: {**objects, "driver": driver.result(), name: faulty[name].result()} for name in FAULTS}
+    return Programs(
+        link("correct", list(objects.values())),
+        {name: link(f"with_{name}_fault", list(replaced.values())) for name, replaced in with_fault.items()},
+    )
+
+
+# ---- Problems and their layouts in memory ----
+
+
+class Case(NamedTuple):
+    problem: problems.Problem  # in the dtype of the kernels
+    layout: str
+    grad_class_weights: Tensor
+
+    def __str__(self) -> str:
+        image, options = self.problem.image, self.problem.options
+        return f"{image.dtype} {tuple(image.shape)} {self.layout} {options}"
+
+
+def strided(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> Tensor:
+    """An uninitialised tensor whose storage holds 0xFF."""
+    n, c, h, w = shape
+    storage_shape, view = {
+        "contiguous": ((n, c, h, w), lambda t: t),
+        "channels_last": ((n, h, w, c), lambda t: t.permute(0, 3, 1, 2)),
+        "sliced": ((n, c + 1, h + 3, 2 * w + 1), lambda t: t[:, 1:, 2 : 2 + h, 1::2]),
+        "transposed": ((n, c, w, h), lambda t: t.transpose(2, 3)),
+    }[layout]
+    storage = torch.full((torch.Size(storage_shape).numel() * dtype.itemsize,), 0xFF, dtype=torch.uint8).view(dtype)
+    return view(storage.view(storage_shape))
+
+
+def case(dtype: torch.dtype, height: int, width: int, *, layout: str = "contiguous", **options) -> Case:
+    problem = problems.problem(height, width, seed=height * 100 + width, **options).to(dtype)
+    n, _, h, w = problem.seeds.shape
+    classes = (problem.options["radii"][-1] + 1) * (problem.options["radii"][-1] + 2) // 2
+    grad = torch.randn(n, classes, h, w, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    laid_out = [strided(t.shape, dtype, layout).copy_(t) for t in (*problem[:4], grad)]
+    return Case(problems.Problem(*laid_out[:4], problem.options), layout, laid_out[4])
+
+
+def result_tensors(case: Case) -> dict[str, Tensor]:
+    """Empty results, in the order in which the driver writes them."""
+    image, seeds, weights, *_ = case.problem
+    likes = {
+        "output": image,
+        "grad_image": image,
+        "grad_seeds": seeds,
+        "grad_weights": weights,
+        "grad_image_alone": image,
+        "grad_seeds_alone": seeds,
+        "grad_weights_alone": weights,
+        "class_weights": case.grad_class_weights,
+        "class_weights_grad_seeds": seeds,
+        "class_weights_grad_weights": weights,
+    }
+    return {name: strided(like.shape, image.dtype, case.layout) for name, like in likes.items()}
+
+
+def storage_bytes(tensor: Tensor) -> bytes:
+    return bytes(torch.tensor([], dtype=torch.uint8).set_(tensor.untyped_storage()).numpy())
+
+
+def header(tensor: Tensor) -> bytes:
+    elements = tensor.untyped_storage().nbytes() // tensor.element_size()
+    return struct.pack("6q", *tensor.stride(), tensor.storage_offset(), elements)
+
+
+def run(program: Path, cases: list[Case], **orders: str) -> list[dict[str, Tensor]]:
+    data = bytearray()
+    for c in cases:
+        options = c.problem.options
+        numbers = [DTYPES.index(c.problem.image.dtype), *c.problem.image.shape, PADDINGS.index(options["padding"])]
+        numbers += [options["support"] == "square", len(options["radii"]), *options["radii"]]
+        data += struct.pack(f"{len(numbers)}q", *numbers)
+        for tensor in (*c.problem[:3], c.problem.grad_output, c.grad_class_weights):
+            data += header(tensor) + storage_bytes(tensor)
+        for tensor in result_tensors(c).values():
+            data += header(tensor)
+    process = emulator.run(program, data=bytes(data), **orders)
+    assert process.returncode == 0, process.stderr.decode()[-4000:]
+    written, results = bytearray(process.stdout), []
+    for c in cases:
+        results.append(result_tensors(c))
+        for name, tensor in results[-1].items():
+            count = tensor.untyped_storage().nbytes()
+            taken, written = written[:count], written[count:]
+            if count:
+                flat = torch.frombuffer(taken, dtype=tensor.dtype)
+                results[-1][name] = flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    assert not written
+    return results
+
+
+# ---- What is expected ----
+
+
+def reference(case: Case) -> dict[str, Tensor]:
+    problem = case.problem.to(torch.float64)
+    output, grad_image, grad_seeds, grad_weights = problems.run(problem, "reference")
+    leaves = [t.detach().requires_grad_() for t in (problem.seeds, problem.weights)]
+    options = {"radii": problem.options["radii"], "support": problem.options["support"]}
+    with reblur_ops.use_backend("reference"):
+        class_weights = reblur_ops.class_weights(*leaves, **options)
+    class_weights.backward(case.grad_class_weights.double())
+    return {
+        "output": output,
+        "grad_image": grad_image,
+        "grad_seeds": grad_seeds,
+        "grad_weights": grad_weights,
+        "grad_image_alone": grad_image,
+        "grad_seeds_alone": grad_seeds,
+        "grad_weights_alone": grad_weights,
+        "class_weights": class_weights.detach(),
+        "class_weights_grad_seeds": leaves[0].grad,
+        "class_weights_grad_weights": leaves[1].grad,
+    }
+
+
+def assert_untouched_between(tensor: Tensor, name: str) -> None:
+    """No byte of the storage was written that is not the tensor's."""
+    flat = torch.tensor([], dtype=tensor.dtype).set_(tensor.untyped_storage())
+    touched = torch.zeros(flat.shape, dtype=torch.bool)
+    touched.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).fill_(True)
+    assert (flat.view(torch.uint8).view(len(flat), -1)[~touched] == 0xFF).all(), name
+
+
+def assert_correct(case: Case, results: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, tensor in results.items():
+        problems.assert_close(tensor, expected[name], case.problem.image.dtype, f"{name} of {case}")
+        if tensor.numel():
+            assert_untouched_between(tensor, f"{name} of {case}")
+
+
+def all_cases() -> list[Case]:
+    """Every value of every option, with all others somewhere."""
+    shapes = [(1, 1), (1, 37), (37, 1), (5, 3), (9, 40), (20, 67)]
+    cases = []
+    layouts = ["contiguous", "channels_last", "sliced", "transposed"]
+    for i, (height, width) in enumerate(shapes):
+        for j, dtype in enumerate(DTYPES):
+            for k, padding in enumerate(PADDINGS):
+                radii = [PUBLISHED, (2, 5)][(i + j + k) % 4 == 3]
+                if padding == "reflect" and min(height, width) <= radii[-1]:
+                    continue
+                if padding == "replicate" and height * width == 1 and dtype != torch.float64:
+                    continue  # every tap sees one value: the gradient to seeds is all rounding
+                cases.append(
+                    case(
+                        dtype,
+                        height,
+                        width,
+                        batch=1 + (i + k) % 2,
+                        channels=[3, 1, 2, 5][(i + j + k) % 4],
+                        radii=radii,
+                        support=["square", "disk"][(i + j + k // 2) % 2],
+                        padding=padding,
+                        layout=layouts[(i + j + 2 * k) % 4],
+                    )
+                )
+    for dtype, shape, padding, support in zip(
+        DTYPES, [(4, 5), (1, 7), (16, 16), (17, 2)], ["zeros", "replicate", "reflect", "replicate"], "sdsd", strict=True
+    ):
+        name = {"s": "square", "d": "disk"}[support]
+        cases.append(case(dtype, *shape, batch=1, channels=2, radii=(15,), support=name, padding=padding))
+    cases.append(case(torch.float32, 6, 7, channels=3, radii=(3, 12), support="disk", layout="sliced"))
+    return cases
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return all_cases()
+
+
+@pytest.fixture(scope="module")
+def expected(cases) -> list[dict[str, Tensor]]:
+    return [reference(c) for c in cases]
+
+
+@pytest.fixture(scope="module")
+def results(programs, cases) -> list[dict[str, Tensor]]:
+    return run(programs.correct, cases)
+
+
+def test_against_reference(cases, results, expected):
+    for c, result, reference_result in zip(cases, results, expected, strict=True):
+        assert_correct(c, result, reference_result)
+
+
+@pytest.mark.parametrize(("threads", "blocks"), [("reversed", "reversed"), ("shuffled:1", "shuffled:2")])
+def test_order_changes_no_bit(programs, cases, results, threads, blocks):
+    some = slice(0, None, 3)
+    for c, first, second in zip(
+        cases[some], results[some], run(programs.correct, cases[some], threads=threads, blocks=blocks), strict=True
+    ):
+        for name in first:
+            assert torch.equal(first[name], second[name]), f"{name} of {c}"
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)])
+def test_empty(programs, shape):
+    batch, channels, height, width = shape
+    c = case(torch.float32, height, width, batch=batch, channels=channels)
+    (result,) = run(programs.correct, [c])
+    for name in ("output", "grad_image"):
+        assert result[name].numel() == 0
+    if channels == 0 and height and width and batch:  # without an image, parameters still have gradients
+        assert not result["grad_seeds"].any()
+        assert not result["grad_weights"].any()
+
+
+@pytest.mark.parametrize("radii", [PUBLISHED, (2, 5)])
+@pytest.mark.parametrize("support", ["square", "disk"])
+def test_nan_and_infinity_stay_within_reach(programs, radii, support):
+    """What is not finite spreads to those taps that see it, and no farther."""
+    clean = case(torch.float32, 21, 36, batch=1, channels=2, radii=radii, support=support)
+    at = (10, 17)
+    y, x = torch.arange(21)[:, None] - at[0], torch.arange(36)[None] - at[1]
+
+    def within(radius: int) -> Tensor:
+        if support == "square":
+            return (y.abs() <= radius) & (x.abs() <= radius)
+        return (y**2 + x**2 <= radius**2) & (radius >= 0)
+
+    here, reach, nowhere = within(0), within(radii[-1]), within(-1)
+
+    def poisoned(field: str, value: float) -> Case:
+        tensor = getattr(clean.problem, field).clone()
+        tensor[0, 0, at[0], at[1]] = value
+        return clean._replace(problem=clean.problem._replace(**{field: tensor}))
+
+    changes = [("image", float("nan")), ("grad_output", float("inf")), ("seeds", float("nan"))]
+    finite, *results = run(programs.correct, [clean, *(poisoned(*change) for change in changes)])
+    touched = {
+        "image": {"output": reach, "grad_seeds": reach, "grad_weights": reach, "grad_image": nowhere},
+        "grad_output": {"output": nowhere, "grad_seeds": here, "grad_weights": here, "grad_image": reach},
+        "seeds": {"output": here, "grad_seeds": here, "grad_weights": here, "grad_image": within(radii[0])},
+    }
+    for (field, _), result in zip(changes, results, strict=True):
+        for name, mask in touched[field].items():
+            finite_elsewhere = result[name][..., ~mask]
+            assert torch.equal(finite_elsewhere, finite[name][..., ~mask]), f"{name} with a bad {field}"
+            assert (~result[name][..., mask].isfinite()).any(dim=1).all(), f"{name} with a bad {field}"
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_fault_is_seen(programs, name):
+    c = case(torch.float32, 9, 40, batch=1, padding="replicate")
+    expected = reference(c)
+    faults = 0
+    for threads in ("forward", "reversed"):
+        (result,) = run(programs.faulty[name], [c], threads=threads)
+        try:
+            assert_correct(c, result, expected)
+        except AssertionError:
+            faults += 1
+    assert faults > 0

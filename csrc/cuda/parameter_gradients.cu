@@ -12,7 +12,12 @@ struct ParameterGradientsShape : GatherShape<T, Radii> {
   static constexpr int kHeight = kWarps * GatherShape<T, Radii>::kPixels;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 168. The adjoint keeps three values a
   // class, on top of the other pixels' sums.
-  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 3 : 1) : 4;
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 750 || __CUDA_ARCH__ == 1200)
+  static constexpr int kTunedBlocks = 2;  // with a third, ptxas spills a few bytes there in the 16-bit kernels
+#else
+  static constexpr int kTunedBlocks = 3;
+#endif
+  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? kTunedBlocks : 1) : 4;
 };
 
 template <class T, class Family, bool kKeepsWeights, class Shape = ParameterGradientsShape<T, typename Family::Radii>>

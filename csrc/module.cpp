@@ -31,5 +31,7 @@ pybind11::dict build_info() {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native implementations of the reblur_ops operators.";
-  m.def("build_info", &build_info, "What was built: compiler, Torch version, the CPU instruction set in use, CUDA architectures.");
+  m.def("build_info",
+        &build_info,
+        "What was built: compiler, Torch version, the CPU instruction set in use, CUDA architectures.");
 }

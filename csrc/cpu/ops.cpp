@@ -143,8 +143,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor&
       const int64_t images = whole ? std::min(size.batch, std::max<int64_t>(1, slab / size.height)) : 1;
       const int64_t height = whole ? size.height : slab, kept = whole ? size.height : slab + 2 * reach;
       const int64_t blocks = (size.width + kernels.lanes - 1) / kernels.lanes;
-      const at::Tensor kept_weights =
-          at::empty({images, kept, blocks, options.classes(), kernels.lanes}, s.options());
+      const at::Tensor kept_weights = at::empty({images, kept, blocks, options.classes(), kernels.lanes}, s.options());
       const BlockedWeights<scalar_t> weights_of_slab{kept_weights.mutable_data_ptr<scalar_t>(), 0, kept};
       ClassWeightsArguments<scalar_t> forward{size, {}, {}, weights_of_slab};
       const auto compute_weights = [&](int64_t begin, int64_t end) {

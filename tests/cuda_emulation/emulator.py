@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 INCLUDE = Path(__file__).parent / "include"
@@ -31,9 +32,36 @@ def build(sources: Iterable[Path], program: Path, flags: Iterable[str] = ()) -> 
 
 
 def run(
-    program: Path, *arguments: object, threads: str = "forward", blocks: str = "forward", data: bytes = b""
+    program: Path,
+    *arguments: object,
+    threads: str = "forward",
+    blocks: str = "forward",
+    launches: Path | str | None = None,
+    data: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `program` with `data` as its standard input, its threads and blocks in the given orders."""
-    orders = {"REBLUR_EMULATION_THREADS": threads, "REBLUR_EMULATION_BLOCKS": blocks}
+    """Runs `program` with `data` as its standard input, its threads and blocks in the given orders.
+
+    Its launches are added to the file `launches`, for `read_launches`.
+    """
+    variables = {"REBLUR_EMULATION_THREADS": threads, "REBLUR_EMULATION_BLOCKS": blocks}
+    if launches is not None:
+        variables["REBLUR_EMULATION_LAUNCHES"] = str(launches)
     command = [program, *map(str, arguments)]
-    return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **orders}, timeout=300)
+    return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **variables}, timeout=300)
+
+
+class Launch(NamedTuple):
+    kernel: str  # its symbol, as g++ names it
+    threads: int  # of a block
+    shared_bytes: int  # of a block, dynamic
+
+
+def read_launches(program: Path, launches: Path) -> set[Launch]:
+    """The different launches that runs of `program` have logged; it was linked with -no-pie, so that addresses hold."""
+    symbols = {}
+    listing = subprocess.run(["nm", "--defined-only", program], capture_output=True, text=True, check=True).stdout
+    for line in listing.splitlines():
+        address, _, symbol = line.split()
+        symbols[int(address, 16)] = symbol
+    lines = [line.split() for line in launches.read_text().splitlines()]
+    return {Launch(symbols[int(kernel, 16)], int(threads), int(shared)) for kernel, threads, shared in lines}

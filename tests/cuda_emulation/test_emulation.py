@@ -91,6 +91,16 @@ def test_unknown_order(box_blur):
     assert b"REBLUR_EMULATION_THREADS is neither" in result.stderr
 
 
+def test_launches_are_logged(tmp_path):
+    program = emulator.build([FIXTURES / "box_blur.cu"], tmp_path / "box_blur", ["-no-pie"])
+    for width, height in ((67, 19), (3, 3)):
+        assert emulator.run(program, "none", width, height, launches=tmp_path / "launches").returncode == 0
+    assert len((tmp_path / "launches").read_text().splitlines()) == 2
+    (launch,) = emulator.read_launches(program, tmp_path / "launches")
+    assert launch.kernel.startswith("_Z8box_blurILi0EE")
+    assert (launch.threads, launch.shared_bytes) == (32 * 8, 4 * 34 * 10)
+
+
 @pytest.mark.parametrize("threads", emulator.ORDERS)
 def test_model(programs, threads):
     result = emulator.run(programs("model"), threads=threads)

@@ -11,7 +11,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <map>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -151,6 +154,18 @@ inline cudaError_t check(const cudaLaunchConfig_t& config, const void* kernel) {
   return cudaSuccess;
 }
 
+// Adds a line to the file that the environment's REBLUR_EMULATION_LAUNCHES names, if it does: the kernel's address, the
+// threads of a block and the bytes of its shared memory.
+inline void log_launch(const cudaLaunchConfig_t& config, const void* kernel) {
+  const char* path = std::getenv("REBLUR_EMULATION_LAUNCHES");
+  if (path == nullptr) return;
+  std::FILE* file = std::fopen(path, "a");
+  if (file == nullptr) fail(std::string("no file to log launches to: ") + path);
+  const dim3& block = config.blockDim;
+  std::fprintf(file, "%p %u %zu\n", kernel, block.x * block.y * block.z, config.dynamicSmemBytes);
+  std::fclose(file);
+}
+
 }  // namespace cuda_emulation
 
 inline const char* cudaGetErrorString(cudaError_t error) {
@@ -186,9 +201,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   static_assert((sizeof(ExpTypes) + ... + 0) <= 4096, "more arguments than every toolkit passes");
   return [&](ExpTypes... coerced) {
     const cudaError_t error = cuda_emulation::check(*config, reinterpret_cast<const void*>(kernel));
-    if (error == cudaSuccess)
+    if (error == cudaSuccess) {
+      cuda_emulation::log_launch(*config, reinterpret_cast<const void*>(kernel));
       cuda_emulation::run_grid(
           config->gridDim, config->blockDim, config->dynamicSmemBytes, [&] { kernel(coerced...); });
+    }
     return cuda_emulation::record(error);
   }(std::forward<ActTypes>(args)...);
 }

@@ -2,8 +2,8 @@
 
     python -m benchmarks.cuda_resources [--architectures 80 90 …] [--no-save]
 
-Needs nvcc, no GPU and no Torch. Fails if a source does not compile, or if a kernel for the published radii, in another
-type than float64, spills registers.
+Needs nvcc, and g++ for what launches ask for: the launchers themselves say so, run on the stand-in for the execution
+model of tests/cuda_emulation. No GPU. Fails if a source does not compile, or if a tuned kernel spills registers.
 """
 
 import argparse
@@ -12,36 +12,47 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
+from benchmarks.occupancy import MULTIPROCESSORS, occupancy
+from reblur_ops.geometry import MAX_RADIUS
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-# The register file of a multiprocessor, of every architecture here, and the most warps that it holds.
-REGISTERS = 64 * 1024
-WARPS = {75: 32, 86: 48, 89: 48, 120: 48}
+RESULTS = ROOT / "benchmarks" / "results" / "cuda-resources.md"
+# Half precision has a type of its own in the stand-in.
+SCALARS = {
+    "Float16<HalfFormat>": "float16",
+    "Float16<BFloat16Format>": "bfloat16",
+    "__half": "float16",
+    "__nv_bfloat16": "bfloat16",
+    "double": "float64",
+    "float": "float32",
+}
 
 
 class Kernel(NamedTuple):
     architecture: int
-    name: str  # with its template arguments
+    name: str  # as `spoken` has it
     registers: int
+    shared_bytes: int  # static
     stack_bytes: int
     spill_bytes: int
 
     @property
     def tuned(self) -> bool:
-        """Whether this is a kernel for the published radii, in anything but float64."""
-        return "1…7" in self.name and "double" not in self.name
+        """Whether this kernel keeps to its registers: all but those for radii known at run time, and for float64."""
+        return "any " not in self.name and "float64" not in self.name
 
-    @property
-    def warps(self) -> int:
-        """How many warps of it the registers of a multiprocessor allow; they are given out by 8 to each thread."""
-        return min(REGISTERS // (32 * -(-self.registers // 8) * 8), WARPS.get(self.architecture, 64))
+
+class Launch(NamedTuple):
+    threads: int
+    shared_bytes: int  # dynamic
 
 
 def nvcc() -> str | None:
@@ -77,67 +88,194 @@ def compile_source(source: Path, architecture: int) -> list[Kernel]:
     pattern = re.compile(
         r"Function properties for (\S+)\n"
         r"\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads\n"
-        r".*?Used (\d+) registers"
+        r".*?Used (\d+) registers(?:.*, (\d+) bytes smem)?"
     )
     found = pattern.findall(result.stderr)
-    names = demangle([name for name, *_ in found])
+    names = spoken([name for name, *_ in found])
     return [
-        Kernel(architecture, name, int(registers), int(stack), int(stores) + int(loads))
-        for name, (_, stack, stores, loads, registers) in zip(names, found, strict=True)
+        Kernel(architecture, name, int(registers), int(shared or 0), int(stack), int(stores) + int(loads))
+        for name, (_, stack, stores, loads, registers, shared) in zip(names, found, strict=True)
     ]
 
 
-def demangle(names: list[str]) -> list[str]:
-    """Names as a person would say them: the kernel, its scalar types, its radii, the numbers that it is made for."""
+def compile_all(architectures: Iterable[int]) -> list[Kernel]:
+    """Every source for every architecture, by two compilers at a time.
+
+    Raises:
+        RuntimeError: one does not compile; the compiler's words.
+    """
+    work = [(source, architecture) for architecture in architectures for source in SOURCES]
+    with ThreadPoolExecutor(2) as pool:
+        results = tqdm(pool.map(lambda item: compile_source(*item), work), total=len(work), unit=" files")
+        return [kernel for result in results for kernel in result]
+
+
+# ---- Names ----
+
+
+def spoken(symbols: list[str]) -> list[str]:
+    """Symbols of nvcc and of g++ in the same words: kernel (family, scalar types, what else it is made for).
+
+    Raises:
+        RuntimeError: there is no program that reads symbols.
+    """
     program = shutil.which("cu++filt") or shutil.which("c++filt")
-    if program is None or not names:
-        return names
-    result = subprocess.run([program], input="\n".join(names), capture_output=True, text=True, check=True)
-    spoken = []
-    for name in result.stdout.splitlines():
-        kernel = re.sub(r"\w+::|\(anonymous namespace\)::|_GLOBAL__N__\w+|\(int\)|\(bool\)|^void ", "", name)
-        kernel = re.sub(r"SeedsFamily<StaticRadii<[\d, ]+> ?>", "1…7", kernel)
-        kernel = re.sub(r"SeedsFamily<DynamicRadii ?>", "any radii", kernel)
-        spoken.append(re.sub(r", \w+Shape<.*", "", kernel).replace("<", " (", 1).replace("__", "") + ")")
-    return spoken
+    if program is None:
+        raise RuntimeError("kernels' names need cu++filt or c++filt on the PATH, found neither")
+    result = subprocess.run([program], input="\n".join(symbols), capture_output=True, text=True, check=True)
+    return [spoken_name(name) for name in result.stdout.splitlines()]
 
 
-def table(kernels: list[Kernel]) -> str:
-    lines = [
-        "| kernel | " + " | ".join(f"sm_{a}" for a in sorted({k.architecture for k in kernels})) + " |",
+def spoken_name(demangled: str) -> str:
+    name = re.sub(r"(\w+|\(anonymous namespace\))::|^void |\((int|bool|unsigned int)\)", "", demangled)
+    name = re.sub(r"\s+>", ">", name)
+    for scalar, dtype in SCALARS.items():
+        name = re.sub(rf"(?<!\w){re.escape(scalar)}(?!\w)", dtype, name)
+    kernel, arguments = split_template(name)
+    # Shapes follow from what stands before them.
+    arguments = [argument for argument in arguments if not re.match(r"\w*Shape<", argument)]
+    arguments.sort(key=lambda a: 0 if "<" in a else 1 if a in SCALARS.values() else 2)
+    words = [
+        re.sub(r"^(\w+)Family<(.*)>$", lambda match: f"{match[1].lower()} {spoken_radii(match[2])}", argument)
+        for argument in arguments
     ]
-    lines.append("|---|" + "---:|" * (lines[0].count("|") - 2))
+    return f"{kernel} ({', '.join(words)})" if words else kernel
+
+
+def spoken_radii(radii: str) -> str:
+    if match := re.fullmatch(r"StaticRadii<([\d, ]+)>", radii):
+        numbers = [int(number) for number in match[1].split(",")]
+        consecutive = len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1))
+        return f"{numbers[0]}…{numbers[-1]}" if consecutive else ",".join(map(str, numbers))
+    return re.sub(r"Dynamic(\w+)", lambda match: f"any {match[1].lower()}", radii)
+
+
+def split_template(name: str) -> tuple[str, list[str]]:
+    """The name before its template arguments, and these; what follows, a function's parameters, is left out."""
+    kernel = re.match(r"[^<(]*", name)
+    assert kernel is not None
+    if name[kernel.end() : kernel.end() + 1] != "<":
+        return kernel[0], []
+    arguments, depth = [""], 0
+    for sign in name[kernel.end() + 1 :]:
+        if sign == ">" and depth == 0:
+            break
+        if sign == "," and depth == 0:
+            arguments.append("")
+            continue
+        depth += {"<": 1, "(": 1, ">": -1, ")": -1}.get(sign, 0)
+        arguments[-1] += sign
+    return kernel[0], [argument.strip() for argument in arguments]
+
+
+# ---- Launches ----
+
+
+def launches() -> dict[str, Launch] | None:
+    """By kernel, what of its launches asks for the most shared memory; None where there is no g++.
+
+    The launchers run on the problems of the emulated tests, and on some with a colour image and the largest radius.
+    """
+    from tests.cuda import test_kernels_emulated as kernels
+    from tests.cuda_emulation import emulator
+
+    if emulator.compiler() is None:
+        return None
+    cases = kernels.all_cases()
+    cases += [
+        kernels.case(dtype, 1, 1, batch=1, channels=channels, radii=radii)
+        for dtype in kernels.DTYPES
+        for channels in (1, 2, 3)
+        for radii in (kernels.PUBLISHED, (MAX_RADIUS,))
+    ]
+    # Only the launches count: neither sanitizers nor optimisation.
+    flags = ["-O0", "-g0", "-fno-sanitize=all", "-DREBLUR_NO_FORCED_INLINE"]
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
+        folder = Path(name)
+        sources = [*kernels.KERNELS, kernels.DRIVER]
+        objects = pool.map(lambda s: emulator.build([s], folder / f"{s.stem}.o", [*flags, "-c"]), sources)
+        program = emulator.build([], folder / "driver", [*flags, "-no-pie", *map(str, objects)])
+        kernels.run(program, cases, launches=str(folder / "launches"))
+        found = sorted(emulator.read_launches(program, folder / "launches"))
+    names = spoken([launch.kernel for launch in found])
+    asked: dict[str, Launch] = {}
+    for kernel, (_, threads, shared_bytes) in zip(names, found, strict=True):
+        if kernel not in asked or shared_bytes > asked[kernel].shared_bytes:
+            asked[kernel] = Launch(threads, shared_bytes)
+    return asked
+
+
+# ---- The page ----
+
+LEGEND = f"""\
+- **threads** of a block, and the bytes of **shared** memory that it takes, static and dynamic: the most that any launch
+  asked for when the launchers ran on the problems of the tests, and on one, two and three channels with the published
+  radii and with the largest, {MAX_RADIUS}. "–" was never launched.
+- For each architecture: registers of a thread · blocks on a multiprocessor · occupancy, that is the warps of these
+  blocks, of those that a multiprocessor can hold · what allows no more: **R**egisters, **S**hared memory, **T**hreads
+  or the number of **B**locks. A launch that "does not fit" fails on that architecture.
+- Bytes spilt to memory, if any, in bold.
+"""
+
+
+def page(kernels: list[Kernel], launched: dict[str, Launch] | None, release: str) -> str:
+    tuned = [kernel for kernel in kernels if kernel.tuned]
+    general = [kernel for kernel in kernels if not kernel.tuned]
+    return (
+        f"# What the CUDA kernels take\n\nAs nvcc {release} compiles them; written by `make cuda-check`.\n\n{LEGEND}\n"
+        f"## Tuned, which must not spill\n\n{table(tuned, launched)}\n\n"
+        f"## For radii known at run time, and in float64\n\n{table(general, launched)}\n"
+    )
+
+
+def table(kernels: list[Kernel], launched: dict[str, Launch] | None) -> str:
+    architectures = sorted({kernel.architecture for kernel in kernels})
+    heads = ["kernel", "threads", "shared", *(f"sm_{architecture}" for architecture in architectures)]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     by_name: dict[str, list[Kernel]] = {}
     for kernel in sorted(kernels, key=lambda k: (k.name, k.architecture)):
         by_name.setdefault(kernel.name, []).append(kernel)
     for name, row in by_name.items():
-        cells = [f"{k.registers} · {k.warps}" + (f" · **{k.spill_bytes}**" if k.spill_bytes else "") for k in row]
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+        launch = (launched or {}).get(name)
+        taken = ["–", "–"]
+        if launch is not None:
+            taken = [str(launch.threads), str(launch.shared_bytes + max(kernel.shared_bytes for kernel in row))]
+        lines.append(f"| {' | '.join([f'`{name}`', *taken, *(cell(kernel, launch) for kernel in row)])} |")
     return "\n".join(lines)
+
+
+def cell(kernel: Kernel, launch: Launch | None) -> str:
+    parts = [str(kernel.registers)]
+    if launch is not None:
+        shared_bytes = kernel.shared_bytes + launch.shared_bytes
+        blocks, fraction, limits = occupancy(kernel.architecture, kernel.registers, launch.threads, shared_bytes)
+        initials = "".join(limit[0].upper() for limit in limits)
+        parts += [str(blocks), f"{100 * fraction:.3g}% {initials}"] if blocks else [f"does not fit {initials}"]
+    if kernel.spill_bytes:
+        parts.append(f"**{kernel.spill_bytes}**")
+    return " · ".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--architectures", type=int, nargs="+", default=ARCHITECTURES, metavar="N")
+    parser.add_argument(
+        "--architectures", type=int, nargs="+", default=list(MULTIPROCESSORS), choices=MULTIPROCESSORS, metavar="N"
+    )
     parser.add_argument("--no-save", action="store_true", help="print the table only")
     arguments = parser.parse_args()
     if nvcc() is None:
         print("nvcc is not on the PATH: nothing was checked")
         return
-    work = [(source, architecture) for architecture in arguments.architectures for source in SOURCES]
-    with ThreadPoolExecutor(2) as pool:
-        results = list(tqdm(pool.map(lambda item: compile_source(*item), work), total=len(work), unit=" files"))
-    kernels = [kernel for result in results for kernel in result]
-    release = subprocess.run([str(nvcc()), "--version"], capture_output=True, text=True, check=True).stdout
-    version = re.search(r"release ([\d.]+)", release)
-    text = (
-        "# What the CUDA kernels take\n\n"
-        f"As nvcc {version[1] if version else ''} compiles them. Registers of a thread · warps that they allow on a "
-        "multiprocessor · bytes spilt, if any.\n\n" + table(kernels) + "\n"
-    )
+    kernels = compile_all(arguments.architectures)
+    launched = launches()
+    version = subprocess.run([str(nvcc()), "--version"], capture_output=True, text=True, check=True).stdout
+    release = re.search(r"release ([\d.]+)", version)
+    text = page(kernels, launched, release[1] if release else "")
     print(text)
-    if not arguments.no_save:
-        (ROOT / "benchmarks" / "results" / "cuda-resources.md").write_text(text)
+    if launched is None:
+        print("g++ is not on the PATH: launches, and so occupancy, are unknown, and nothing is saved")
+    elif not arguments.no_save:
+        RESULTS.write_text(text)
     spilling = [kernel for kernel in kernels if kernel.tuned and kernel.spill_bytes]
     if spilling:
         sys.exit("\n".join(f"sm_{k.architecture}: {k.name} spills {k.spill_bytes} bytes" for k in spilling))

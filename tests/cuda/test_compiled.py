@@ -1,6 +1,5 @@
-"""The CUDA sources compile: the kernels with nvcc, the binding against Torch's headers."""
+"""The CUDA sources compile: the kernels with nvcc, the binding against Torch's headers; and what the kernels take."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,22 +8,50 @@ import torch
 from torch.utils import cpp_extension
 
 from benchmarks import cuda_resources
+from benchmarks.cuda_resources import Kernel, Launch
+from tests.cuda_emulation import emulator
 
 ROOT = Path(__file__).parents[2]
 needs_nvcc = pytest.mark.skipif(cuda_resources.nvcc() is None, reason="nvcc is not on the PATH")
+needs_compiler = pytest.mark.skipif(emulator.compiler() is None, reason="there is no g++")
+
+
+@pytest.fixture(scope="module")
+def kernels() -> list[Kernel]:
+    return cuda_resources.compile_all([80, 90])
+
+
+@pytest.fixture(scope="module")
+def launches() -> dict[str, Launch]:
+    found = cuda_resources.launches()
+    assert found is not None
+    return found
 
 
 @needs_nvcc
-@pytest.mark.parametrize("source", cuda_resources.SOURCES, ids=lambda path: path.name)
-@pytest.mark.parametrize("architecture", [80, 90])
-def test_kernels_compile_and_the_tuned_ones_keep_to_registers(source, architecture):
-    kernels = cuda_resources.compile_source(source, architecture)
-    assert any(kernel.tuned for kernel in kernels)
+def test_kernels_compile_and_the_tuned_ones_keep_to_registers(kernels):
+    assert {kernel.architecture for kernel in kernels if kernel.tuned} == {80, 90}
     assert [kernel for kernel in kernels if kernel.tuned and kernel.spill_bytes] == []
 
 
 @needs_nvcc
-def test_a_spill_is_seen(tmp_path, monkeypatch):
+@needs_compiler
+def test_launches_name_the_kernels_that_nvcc_compiles(kernels, launches):
+    """Neither a kernel without an occupancy, nor two that are told by one name."""
+    names = [kernel.name for kernel in kernels if kernel.architecture == 80]
+    assert sorted(names) == sorted(launches)
+
+
+@needs_compiler
+def test_launches_tell_what_the_launchers_ask_for(launches):
+    """Tiles of 16 x 32 pixels of three channels, with the radius on each side."""
+    assert launches["reblur_forward_kernel (seeds 1…7, float32)"] == (256, 3 * (16 + 14) * (32 + 14) * 4)
+    # One pixel a thread, so 8 x 32; radius 15.
+    assert launches["reblur_forward_kernel (seeds any radii, float64)"] == (256, 3 * (8 + 30) * (32 + 30) * 8)
+
+
+@needs_nvcc
+def test_spills_and_static_shared_memory_are_seen(tmp_path, monkeypatch):
     """The check above can fail: a kernel that cannot keep its values in the registers it is allowed."""
     source = tmp_path / "greedy.cu"
     source.write_text(
@@ -36,13 +63,115 @@ def test_a_spill_is_seen(tmp_path, monkeypatch):
         "#pragma unroll\n"
         "  for (int i = 0; i < 64; ++i) x[i * 1024 + threadIdx.x] = v[(i * 5) % 64] * v[i];\n"
         "}\n"
+        "template <class T>\n"
+        "__global__ void reverse(T* x) {\n"
+        "  __shared__ T shared[1024];\n"
+        "  shared[threadIdx.x] = x[threadIdx.x];\n"
+        "  __syncthreads();\n"
+        "  x[threadIdx.x] = shared[1023 - threadIdx.x];\n"
+        "}\n"
+        "template __global__ void reverse(double*);\n"
     )
     monkeypatch.setattr(cuda_resources, "ROOT", tmp_path)
-    (kernel,) = cuda_resources.compile_source(source, 80)
-    assert kernel.spill_bytes > 0
+    found = {kernel.name: kernel for kernel in cuda_resources.compile_source(source, 80)}
+    assert found["greedy"].spill_bytes > 0
+    assert found["greedy"].shared_bytes == 0
+    assert found["reverse (float64)"].spill_bytes == 0
+    assert found["reverse (float64)"].shared_bytes == 1024 * 8
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+@needs_nvcc
+def test_a_source_that_does_not_compile_is_named(tmp_path, monkeypatch):
+    source = tmp_path / "broken.cu"
+    source.write_text("__global__ void broken() { missing(); }\n")
+    monkeypatch.setattr(cuda_resources, "ROOT", tmp_path)
+    with pytest.raises(RuntimeError, match=r"broken.cu does not compile for sm_90:\n(.|\n)*missing"):
+        cuda_resources.compile_source(source, 90)
+
+
+@pytest.mark.parametrize(
+    ("demangled", "name"),
+    [
+        ("greedy(float*)", "greedy"),
+        (
+            "void reblur::cuda::_GLOBAL__N__1f_9_gather_cu_7a::k<__half, reblur::SeedsFamily<reblur::DynamicRadii>, "
+            "(int)3, (bool)1, reblur::cuda::_GLOBAL__N__1f_9_gather_cu_7a::KShape<__half, reblur::DynamicRadii> >(T2)",
+            "k (seeds any radii, float16, 3, 1)",
+        ),
+        (
+            "void reblur::cuda::(anonymous namespace)::k<cuda_emulation::Float16<cuda_emulation::BFloat16Format>, "
+            "double, reblur::SeedsFamily<reblur::StaticRadii<1, 2, 3> >, true>(reblur::Size, float)",
+            "k (seeds 1…3, bfloat16, float64, true)",
+        ),
+        ("void k<float, DiskFamily<StaticRadii<2, 5> > >(Size)", "k (disk 2,5, float32)"),
+        ("void k<float, Gaussian<Window<(int)7>, float> >(Size)", "k (Gaussian<Window<7>, float32>, float32)"),
+    ],
+)
+def test_names(demangled, name):
+    assert cuda_resources.spoken_name(demangled) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "tuned"),
+    [
+        ("k (seeds 1…7, float32)", True),
+        ("k (gaussian Window<7>, bfloat16, 3)", True),
+        ("k (seeds any radii, float32)", False),
+        ("k (seeds 1…7, float64)", False),
+    ],
+)
+def test_tuned(name, tuned):
+    assert Kernel(80, name, 32, 0, 0, 0).tuned == tuned
+
+
+def test_page():
+    kernels = [
+        Kernel(90, "a (seeds 1…7, float32)", 128, 1024, 0, 0),
+        Kernel(75, "a (seeds 1…7, float32)", 80, 1024, 0, 8),
+        Kernel(90, "b (seeds any radii, float32)", 32, 0, 0, 0),
+        Kernel(75, "b (seeds any radii, float32)", 64, 0, 0, 0),
+        Kernel(75, "c (seeds 1…7, float64)", 64, 0, 0, 0),
+    ]
+    launches = {kernels[0].name: Launch(256, 2000), kernels[2].name: Launch(1024, 65540)}
+    tuned, general = cuda_resources.page(kernels, launches, "13.0").split("## ")[1:]
+    assert "| kernel | threads | shared | sm_75 | sm_90 |" in tuned
+    assert "| `a (seeds 1…7, float32)` | 256 | 3024 | 80 · 3 · 75% R · **8** | 128 · 2 · 25% R |" in tuned
+    assert "| `b (seeds any radii, float32)` | 1024 | 65540 | 64 · does not fit S | 32 · 2 · 100% RT |" in general
+    assert "| `c (seeds 1…7, float64)` | – | – | 64 |" in general
+
+
+def run_main(monkeypatch, tmp_path, *, kernels=(), launches=None, nvcc="/bin/true") -> Path:
+    monkeypatch.setattr("sys.argv", ["cuda_resources"])
+    monkeypatch.setattr(cuda_resources, "nvcc", lambda: nvcc)
+    monkeypatch.setattr(cuda_resources, "compile_all", lambda architectures: list(kernels))
+    monkeypatch.setattr(cuda_resources, "launches", lambda: launches)
+    monkeypatch.setattr(cuda_resources, "RESULTS", tmp_path / "page.md")
+    cuda_resources.main()
+    return tmp_path / "page.md"
+
+
+def test_main_says_what_is_missing(monkeypatch, tmp_path, capsys):
+    assert not run_main(monkeypatch, tmp_path, nvcc=None).exists()
+    assert capsys.readouterr().out == "nvcc is not on the PATH: nothing was checked\n"
+    kernel = Kernel(90, "a (seeds 1…7, float32)", 128, 0, 0, 0)
+    assert not run_main(monkeypatch, tmp_path, kernels=[kernel]).exists()
+    assert "g++ is not on the PATH" in capsys.readouterr().out
+
+
+def test_main_fails_where_a_tuned_kernel_spills(monkeypatch, tmp_path):
+    kernel = Kernel(90, "a (seeds 1…7, float32)", 128, 0, 0, 0)
+    page = run_main(monkeypatch, tmp_path, kernels=[kernel], launches={kernel.name: Launch(256, 0)})
+    assert "| 128 · 2 · 25% R |" in page.read_text()
+    with pytest.raises(SystemExit, match=r"sm_90: a .* spills 4 bytes"):
+        run_main(monkeypatch, tmp_path, kernels=[kernel._replace(spill_bytes=4)], launches={})
+
+
+def test_without_a_compiler_nothing_is_launched(monkeypatch):
+    monkeypatch.setattr(emulator, "compiler", lambda: None)
+    assert cuda_resources.launches() is None
+
+
+@needs_compiler
 def test_the_binding_compiles():
     """Against the headers of whatever torch is here. A build for CPU lacks one generated header, of macros."""
     nvcc = cuda_resources.nvcc()

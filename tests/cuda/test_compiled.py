@@ -34,6 +34,7 @@ def test_kernels_compile_and_the_tuned_ones_keep_to_registers(kernels):
     assert [kernel for kernel in kernels if kernel.tuned and kernel.spill_bytes] == []
 
 
+@pytest.mark.emulated
 @needs_nvcc
 @needs_compiler
 def test_launches_name_the_kernels_that_nvcc_compiles(kernels, launches):
@@ -42,6 +43,7 @@ def test_launches_name_the_kernels_that_nvcc_compiles(kernels, launches):
     assert sorted(names) == sorted(launches)
 
 
+@pytest.mark.emulated
 @needs_compiler
 def test_launches_tell_what_the_launchers_ask_for(launches):
     """Tiles of 16 x 32 pixels of three channels, with the radius on each side."""

@@ -7,7 +7,6 @@ A map is float32 numbers as they are, a radius or a displacement in pixels for e
 """
 
 import io
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +17,15 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from models.files import replacing
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
+
+# Pillow takes large pictures for attacks; here they are the user's own, and panoramas are large.
+Image.MAX_IMAGE_PIXELS = None
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 # Of the formats, the bits of a channel that one holds.
@@ -180,14 +182,13 @@ def write_map(path: Path, values: Array) -> None:
 
 def _decoding(path: Path, decode: Callable[[], T]) -> T:
     try:
-        with warnings.catch_warnings():
-            # Pillow's about files it can decode but finds odd, and about pictures beyond 89 megapixels.
-            warnings.simplefilter("ignore")
-            return decode()
+        return decode()
     except ImageError as error:
         raise ImageError(f"{path} {error}") from error
-    except (MemoryError, KeyboardInterrupt):
+    except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} does not decode: it is no picture of a known format") from error
     except OSError as error:
         if error.strerror:
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error
@@ -208,8 +209,11 @@ def _bytes(path: Path) -> bytes:
 
 
 def _read(data: bytes) -> Photograph:
-    if data.startswith(PNG_SIGNATURE) and data[24] == 16:
-        return _read_png16(data)
+    if data.startswith(PNG_SIGNATURE):
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.verify()  # every chunk is there and sums up: decoders are not so strict
+        if data[24] == 16:
+            return _read_png16(data)
     if data.startswith(TIFF_SIGNATURES):
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             page = _first_page(tiff)
@@ -249,8 +253,6 @@ def _first_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _read_png16(data: bytes) -> Photograph:
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.verify()  # every chunk is there and sums up: OpenCV is not so strict
     with Image.open(io.BytesIO(data)) as picture:
         exif, icc = picture.getexif(), picture.info.get("icc_profile") or b""
     colour_type = data[25]

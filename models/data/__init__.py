@@ -1,0 +1,1 @@
+"""Pairs of photographs for training and evaluation: found, checked, and served as samples."""

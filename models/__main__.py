@@ -8,6 +8,7 @@ from collections.abc import Sequence
 # Each is a module here, with add_arguments(parser), and run(args) that returns the exit status.
 TASKS = {
     "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
+    "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
 }
 
 

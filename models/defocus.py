@@ -111,6 +111,8 @@ def render_defocus(image: Array, radius: Array, step: float = 0.25) -> Array:
     left = np.ones_like(radius)
     for level in range(int(np.ceil(radius.max() / step)), int(np.floor(radius.min() / step)) - 1, -1):
         share = np.maximum(1 - np.abs(radius / step - level), 0)[..., None]
+        if not share.any():
+            continue
         layer = np.concatenate([image * share, share], axis=2)
         blurred = cv2.filter2D(layer, cv2.CV_32F, disk_kernel(abs(level) * step), borderType=cv2.BORDER_REPLICATE)
         # OpenCV filters with large kernels by Fourier transform, which makes rounding errors of nothing.

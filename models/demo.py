@@ -7,12 +7,10 @@ radius of the kernels that it ends with is compared with the radius that the len
 
 import argparse
 import functools
-import math
 import operator
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +24,7 @@ from tqdm import tqdm
 
 import reblur_ops
 from models import report
+from models.arguments import integer, number
 from models.defocus import Array, coc, fill_disparity, render_defocus, to_linear, to_srgb
 
 LARGEST_COC = 6.5  # pixels; the largest kernels have radius 7
@@ -182,32 +181,6 @@ def sample_pixels(scene: Scene, count: int) -> list[tuple[int, int]]:
     return pixels
 
 
-def integer(minimum: int, maximum: int) -> Callable[[str], int]:
-    """A type for argparse: an integer within limits, both included."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = minimum - 1
-        if not minimum <= value <= maximum:
-            raise argparse.ArgumentTypeError(f"must be an integer from {minimum} to {maximum}, got {text!r}")
-        return value
-
-    return parse
-
-
-def picture_scale(text: str) -> float:
-    """A type for argparse: a number from 0.1 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.1 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0.1 to 1, got {text!r}")
-    return value
-
-
 def usable_device(text: str) -> torch.device:
     """A type for argparse: a device of PyTorch's that computes here."""
     try:
@@ -223,7 +196,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=integer(1, 10**6), default=200, help="steps of gradient descent")
     parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="of the random numbers to start from")
     parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
-    parser.add_argument("--scale", type=picture_scale, default=1.0, help="of the photograph, 0.1 to 1; less is quicker")
+    parser.add_argument(
+        "--scale", type=number(0.1, 1), default=1.0, help="of the photograph, 0.1 to 1; less is quicker"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

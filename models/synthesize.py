@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import zlib
 from collections import Counter
@@ -546,6 +547,14 @@ def _processes(workers: int) -> Iterator[Map]:
 def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_first_process, daemon=True).start()
+
+
+def _end_with_first_process() -> None:
+    """Were it killed, this one would wait for work for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,207 @@
+"""Which settings of DIS align best when one image is out of focus?
+
+    python -m benchmarks.flow
+
+Photographs are displaced by known motions, and one of the two is blurred as by a lens, without this project's operator.
+The settings were chosen on CHOSEN_ON, and are measured on MEASURED_ON too. Writes results/flow.json and .md.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import skimage.data
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks import harness
+from models import defocus
+from models.defocus import Array
+from models.flow import Flow, inside_mask, load_flow
+
+SIZE = 256
+RIM = 8  # pixels at the border that do not count
+CHOSEN_ON = ("coffee", "rocket", "gravel")
+MEASURED_ON = ("astronaut", "chelsea", "camera", "brick", "retina")
+
+STOCK = {"finest_scale": None, "smoothness": None, "refinements": None}
+CONTENDERS: dict[str, Callable[[], Flow]] = {
+    "no flow": lambda: load_flow("none"),
+    "ultrafast": lambda: load_flow("dis", preset="ultrafast", equalise=False, **STOCK),
+    "fast": lambda: load_flow("dis", preset="fast", equalise=False, **STOCK),
+    "medium": lambda: load_flow("dis", equalise=False, **STOCK),
+    "medium, equalised": lambda: load_flow("dis", **STOCK),
+    "to the finest scale": lambda: load_flow("dis", equalise=False, smoothness=None, refinements=None),
+    "to the finest scale, equalised": lambda: load_flow("dis", smoothness=None, refinements=None),
+    "default, not equalised": lambda: load_flow("dis", equalise=False),
+    "default": lambda: load_flow("dis"),
+}
+
+
+class Pair(NamedTuple):
+    """Two photographs, (1, 3, H, W), sRGB; the flow between them, (1, 2, H, W); where it counts, (H, W)."""
+
+    first: Tensor
+    second: Tensor
+    flow: Tensor
+    counts: Tensor
+
+
+def photograph(name: str, size: int) -> Array:
+    """The middle of one of scikit-image's photographs, (size, size, 3), linear light, enlarged if it is smaller."""
+    image = getattr(skimage.data, name)()
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    scale = max(1, size / min(image.shape[:2]))
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    top, left = ((extent - size) // 2 for extent in image.shape[:2])
+    return defocus.to_linear(image[top : top + size, left : left + size].astype(np.float32) / 255)
+
+
+def motions(size: int) -> dict[str, Array]:
+    """(size, size, 2) each, pixels: a shift, a rotation, a zoom, waves, and something round before a background."""
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    right, down = x - (size - 1) / 2, y - (size - 1) / 2
+    angle = np.deg2rad(2.5)
+    turn = 2 * np.pi
+    inside = np.hypot(right, down - size / 12) < size / 4
+    flows = {
+        "shift": (np.full_like(x, 5.3), np.full_like(x, -3.7)),
+        "rotation": (
+            (np.cos(angle) - 1) * right - np.sin(angle) * down,
+            np.sin(angle) * right + (np.cos(angle) - 1) * down,
+        ),
+        "zoom": (0.04 * right, 0.04 * down),
+        "waves": (
+            4 * np.sin(turn * y / 90 + 1) * np.cos(turn * x / 130),
+            3 * np.cos(turn * x / 110) * np.sin(turn * y / 120 + 0.5),
+        ),
+        "edge": (np.where(inside, 3, -2), np.where(inside, -2, 1)),
+    }
+    return {name: np.stack(flow, axis=-1).astype(np.float32) for name, flow in flows.items()}
+
+
+def blurs(size: int) -> dict[str, tuple[Array | None, Array | None]]:
+    """The radius of the disk, pixels, that the first image and the second are blurred with."""
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    ramp = (x + y) * np.float32(3 / size)
+    three, five, six = (np.full((size, size), radius, np.float32) for radius in (3, 5, 6))
+    return {
+        "sharp": (None, None),
+        "first 3": (three, None),
+        "first 6": (six, None),
+        "first 0 to 6": (ramp, None),
+        "second 5": (None, five),
+    }
+
+
+def displaced(photo: Array, flow: Array) -> tuple[Array, Array]:
+    """Two images at half the photograph's resolution, linear light: the second is the photograph.
+
+    The first is looked up at full resolution, so that interpolation leaves it as sharp as the second.
+    """
+    size = flow.shape[0]
+    fine = 2 * cv2.resize(flow, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR)
+    y, x = np.mgrid[: 2 * size, : 2 * size].astype(np.float32)
+    moved = cv2.remap(photo, x + fine[..., 0], y + fine[..., 1], cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
+    first, second = (
+        np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+        for image in (moved, photo)
+    )
+    return first, second
+
+
+def pair(first: Array, second: Array, flow: Array, radii: tuple[Array | None, Array | None]) -> Pair:
+    """The pair as a camera has it: blurred, in sRGB of 8 bits."""
+    images = []
+    for image, radius in zip((first, second), radii, strict=True):
+        seen = defocus.to_srgb(image if radius is None else defocus.render_defocus(image, radius))
+        images.append(torch.from_numpy(np.rint(255 * seen) / 255).permute(2, 0, 1)[None].contiguous())
+    true = torch.from_numpy(flow).permute(2, 0, 1)[None].contiguous()
+    counts = inside_mask(true)[0, 0] > 0
+    counts[:RIM] = counts[-RIM:] = counts[:, :RIM] = counts[:, -RIM:] = False
+    return Pair(images[0], images[1], true, counts)
+
+
+def pairs(names: tuple[str, ...], size: int) -> Iterator[tuple[str, str, str, Pair]]:
+    """Photograph, motion, blur, and the pair they make."""
+    for name in names:
+        photo = photograph(name, 2 * size)
+        for motion, flow in motions(size).items():
+            images = displaced(photo, flow)
+            for blur, radii in blurs(size).items():
+                yield name, motion, blur, pair(*images, flow, radii)
+
+
+def errors(found: Tensor, true: Pair) -> Tensor:
+    """The distance of each displacement from the true one, pixels, where it counts."""
+    return (found - true.flow).square().sum(dim=1).sqrt()[0][true.counts]
+
+
+def mean(rows: list[dict[str, object]], key: str, **which: object) -> float:
+    return float(np.mean([row[key] for row in rows if all(row[name] == value for name, value in which.items())]))
+
+
+def table(rows: list[dict[str, object]], photos: str, by: str) -> str:
+    """Markdown: the mean error of every contender by blur or by motion, with the part of pixels off by over a pixel."""
+    columns = list(dict.fromkeys(str(row[by]) for row in rows))
+    lines = [f"| DIS | {' | '.join(columns)} | all | ms |", "|---|" + "---:|" * (len(columns) + 2)]
+    for name in CONTENDERS:
+        of: Mapping[str, object] = {"contender": name, "photos": photos}
+        cells = [
+            f"{mean(rows, 'epe', **of, **{by: c}):.2f} ({mean(rows, 'off', **of, **{by: c}):.0%})" for c in columns
+        ]
+        everywhere = f"{mean(rows, 'epe', **of):.2f} ({mean(rows, 'off', **of):.0%})"
+        lines.append(f"| {name} | {' | '.join(cells)} | {everywhere} | {mean(rows, 'ms', **of):.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    flows = {name: make() for name, make in CONTENDERS.items()}
+    rows: list[dict[str, object]] = []
+    for photos, names in (("chosen on", CHOSEN_ON), ("held back", MEASURED_ON)):
+        total = len(names) * len(motions(SIZE)) * len(blurs(SIZE))
+        for name, motion, blur, case in tqdm(pairs(names, SIZE), total=total, desc=photos):
+            for contender, flow in flows.items():
+                start = time.perf_counter()
+                found = flow(case.first, case.second)
+                milliseconds = 1e3 * (time.perf_counter() - start)
+                error = errors(found, case)
+                key = {"photos": photos, "photo": name, "motion": motion, "blur": blur, "contender": contender}
+                off = float((error > 1).float().mean())
+                rows.append({**key, "epe": round(float(error.mean()), 4), "off": round(off, 4), "ms": milliseconds})
+    where = harness.environment()
+    means = [
+        {"photos": photos, by: value, "contender": contender}
+        | {k: round(mean(rows, k, **{"photos": photos, "contender": contender, by: value}), 4) for k in ("epe", "off")}
+        for photos in ("chosen on", "held back")
+        for by in ("blur", "motion")
+        for value in dict.fromkeys(str(row[by]) for row in rows)
+        for contender in CONTENDERS
+    ]
+    text = [
+        "# DIS when one image is out of focus",
+        f"{where['device']}, OpenCV {cv2.__version__}, torch {where['torch']}, {where['date']}. Mean endpoint error in "
+        f"pixels, and the part of pixels off by more than one, at {SIZE}×{SIZE}; radii of the blur in pixels. The names "
+        "are OpenCV's presets with its own parameters; what the default is: `models.flow.DisFlow`. The time, of one call "
+        "of each on a machine shared with other work, is for comparison within a table.",
+    ]
+    for photos, names in (("chosen on", CHOSEN_ON), ("held back", MEASURED_ON)):
+        text.append(f"## Photographs {photos if photos == 'held back' else 'the settings were chosen on'}")
+        text.append(f"{', '.join(names)}; by blur, then by motion.")
+        text += [table(rows, photos, by) for by in ("blur", "motion")]
+    harness.RESULTS.mkdir(exist_ok=True)
+    (harness.RESULTS / "flow.json").write_text(json.dumps({**where, "means": means}, indent=1) + "\n")
+    (harness.RESULTS / "flow.md").write_text("\n\n".join(text) + "\n")
+    print("\n\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Alignment: optical flow by several methods behind one interface, warping, and masks of what can be trusted.
+
+    flow = load_flow("dis")              # "pwc", "raft", "none"
+    displacement = flow(first, second)   # (N, 2, H, W), pixels; channel 0 to the right, channel 1 down
+    aligned = warp(second, displacement) # matches first
+
+The displacement at pixel p of `first` says where to look in `second`: at p + displacement(p).
+"""
+
+from models.flow.base import Flow
+from models.flow.dis import DisFlow
+from models.flow.load import NoFlow, load_flow
+from models.flow.masks import calibration_mask, consistency_mask, flow_colours, inside_mask
+from models.flow.pwc import PWCNet, load_pwcnet
+from models.flow.raft import RaftFlow
+from models.flow.warping import warp
+
+__all__ = [
+    "DisFlow",
+    "Flow",
+    "NoFlow",
+    "PWCNet",
+    "RaftFlow",
+    "calibration_mask",
+    "consistency_mask",
+    "flow_colours",
+    "inside_mask",
+    "load_flow",
+    "load_pwcnet",
+    "warp",
+]

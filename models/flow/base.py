@@ -13,6 +13,9 @@ class Flow(nn.Module, abc.ABC):
     gradients, and autocast is off, as displacements of many pixels need more digits than its types have.
     """
 
+    def __init__(self) -> None:  # nn.Module's own would take any argument
+        super().__init__()
+
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Where in `second` each pixel of `first` is found.
 

@@ -9,15 +9,15 @@ import reblur_ops
 RADII = reblur_ops.PUBLISHED_RADII
 CELL = 8  # pixels
 WINDOW = 9  # cells, twice: wide against the displacements of a pair, which are not known yet
-FLOOR = 1e-6  # contrast² below which there is nothing to compare: less than rounding to 8 bits makes
+FLOOR = 1e-6  # mean squared gradient below which there is nothing to compare: what rounding to 8 bits makes
 
 
 def equalise_blur(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Blur each image where the other is blurrier.
 
-    Blur is told by how much contrast is left between neighbouring pixels, on average over windows of some 100 pixels,
-    in which misaligned images still show much the same. The sharper image is blurred with the disk that leaves it the
-    contrast of the other, by `reblur_ops.reblur`, whose kernels with equal seeds are disks.
+    Blur is told by how much gradient is left, on average over windows of some 100 pixels, in which misaligned images
+    still show much the same. The sharper image is blurred with the disk that leaves it the gradient of the other, by
+    `reblur_ops.reblur`, whose kernels with equal seeds are disks.
 
     Args:
         first, second: (N, 1, H, W), from 0 to 1, float32 or float64.
@@ -60,10 +60,15 @@ def disk_blur(image: Tensor, radius: int) -> Tensor:
 
 
 def local_contrast(image: Tensor) -> Tensor:
-    """The logarithm of the mean squared difference of neighbours around each cell: (N, 1, ⌈H/8⌉, ⌈W/8⌉)."""
-    padded = F.pad(image, (0, 1, 0, 1), mode="replicate")
-    squares = (padded[:, :, :-1, 1:] - image) ** 2 + (padded[:, :, 1:, :-1] - image) ** 2
-    mean = F.avg_pool2d(squares, CELL, ceil_mode=True)
+    """The logarithm of the mean squared gradient around each cell: (N, 1, ⌈H/8⌉, ⌈W/8⌉).
+
+    Sobel's gradient, which averages across its direction: mere differences see more of the noise than of the blur.
+    """
+    across = image.new_tensor([1, 2, 1]) / 4
+    along = image.new_tensor([-1, 0, 1]) / 2
+    sobel = torch.stack([torch.outer(across, along), torch.outer(along, across)])[:, None]
+    gradient = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), sobel)
+    mean = F.avg_pool2d((gradient**2).sum(dim=1, keepdim=True), CELL, ceil_mode=True)
     for _ in range(2):
         mean = F.avg_pool2d(mean, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
     return (mean + FLOOR).log()

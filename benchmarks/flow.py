@@ -3,14 +3,14 @@
     python -m benchmarks.flow
 
 Photographs are displaced by known motions, and one of the two is blurred as by a lens, without this project's operator.
-The settings were chosen on CHOSEN_ON, and are measured on MEASURED_ON too. Writes results/flow.json and .md.
+The settings were chosen on CHOSEN_ON, and are measured on MEASURED_ON too. Writes results/flow.md.
 """
 
 import argparse
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -143,64 +143,76 @@ def errors(found: Tensor, true: Pair) -> Tensor:
     return (found - true.flow).square().sum(dim=1).sqrt()[0][true.counts]
 
 
-def mean(rows: list[dict[str, object]], key: str, **which: object) -> float:
-    return float(np.mean([row[key] for row in rows if all(row[name] == value for name, value in which.items())]))
+@dataclass
+class Row:
+    """One contender on one pair."""
+
+    photos: str  # "chosen on" or "held back"
+    photo: str
+    motion: str
+    blur: str
+    contender: str
+    epe: float  # mean endpoint error, pixels
+    off: float  # the part of pixels off by more than one
+    ms: float
 
 
-def table(rows: list[dict[str, object]], photos: str, by: str) -> str:
-    """Markdown: the mean error of every contender by blur or by motion, with the part of pixels off by over a pixel."""
-    columns = list(dict.fromkeys(str(row[by]) for row in rows))
+def measure(photos: str, names: tuple[str, ...], size: int) -> list[Row]:
+    flows = {name: make() for name, make in CONTENDERS.items()}
+    rows = []
+    total = len(names) * len(motions(size)) * len(blurs(size))
+    for name, motion, blur, case in tqdm(pairs(names, size), total=total, desc=photos):
+        for contender, flow in flows.items():
+            start = time.perf_counter()
+            found = flow(case.first, case.second)
+            milliseconds = 1e3 * (time.perf_counter() - start)
+            error = errors(found, case)
+            off = float((error > 1).float().mean())
+            rows.append(Row(photos, name, motion, blur, contender, float(error.mean()), off, milliseconds))
+    return rows
+
+
+def summary(rows: list[Row]) -> str:
+    return f"{np.mean([row.epe for row in rows]):.2f} ({np.mean([row.off for row in rows]):.0%})"
+
+
+def table(rows: list[Row], by: str) -> str:
+    """Markdown: each contender's mean error by blur or by motion, and the part of pixels off by more than one."""
+    columns = list(dict.fromkeys(getattr(row, by) for row in rows))
     lines = [f"| DIS | {' | '.join(columns)} | all | ms |", "|---|" + "---:|" * (len(columns) + 2)]
-    for name in CONTENDERS:
-        of: Mapping[str, object] = {"contender": name, "photos": photos}
-        cells = [
-            f"{mean(rows, 'epe', **of, **{by: c}):.2f} ({mean(rows, 'off', **of, **{by: c}):.0%})" for c in columns
-        ]
-        everywhere = f"{mean(rows, 'epe', **of):.2f} ({mean(rows, 'off', **of):.0%})"
-        lines.append(f"| {name} | {' | '.join(cells)} | {everywhere} | {mean(rows, 'ms', **of):.0f} |")
+    for contender in dict.fromkeys(row.contender for row in rows):
+        own = [row for row in rows if row.contender == contender]
+        cells = [summary([row for row in own if getattr(row, by) == column]) for column in columns]
+        ms = np.median([row.ms for row in own])
+        lines.append(f"| {contender} | {' | '.join(cells)} | {summary(own)} | {harness.milliseconds(float(ms))} |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
-    flows = {name: make() for name, make in CONTENDERS.items()}
-    rows: list[dict[str, object]] = []
-    for photos, names in (("chosen on", CHOSEN_ON), ("held back", MEASURED_ON)):
-        total = len(names) * len(motions(SIZE)) * len(blurs(SIZE))
-        for name, motion, blur, case in tqdm(pairs(names, SIZE), total=total, desc=photos):
-            for contender, flow in flows.items():
-                start = time.perf_counter()
-                found = flow(case.first, case.second)
-                milliseconds = 1e3 * (time.perf_counter() - start)
-                error = errors(found, case)
-                key = {"photos": photos, "photo": name, "motion": motion, "blur": blur, "contender": contender}
-                off = float((error > 1).float().mean())
-                rows.append({**key, "epe": round(float(error.mean()), 4), "off": round(off, 4), "ms": milliseconds})
-    where = harness.environment()
-    means = [
-        {"photos": photos, by: value, "contender": contender}
-        | {k: round(mean(rows, k, **{"photos": photos, "contender": contender, by: value}), 4) for k in ("epe", "off")}
-        for photos in ("chosen on", "held back")
-        for by in ("blur", "motion")
-        for value in dict.fromkeys(str(row[by]) for row in rows)
-        for contender in CONTENDERS
-    ]
-    text = [
+def page(rows: list[Row], where: dict[str, Any]) -> str:
+    parts = [
         "# DIS when one image is out of focus",
-        f"{where['device']}, OpenCV {cv2.__version__}, torch {where['torch']}, {where['date']}. Mean endpoint error in "
-        f"pixels, and the part of pixels off by more than one, at {SIZE}×{SIZE}; radii of the blur in pixels. The names "
-        "are OpenCV's presets with its own parameters; what the default is: `models.flow.DisFlow`. The time, of one call "
-        "of each on a machine shared with other work, is for comparison within a table.",
+        f"{where['device']}, OpenCV {cv2.__version__}, torch {where['torch']}, {where['date']}. "
+        "Mean endpoint error in\n"
+        f"pixels, and the part of pixels off by more than one, at {SIZE}×{SIZE}; radii of the blur in pixels.\n"
+        "Ultrafast, fast and medium are OpenCV's presets with its own parameters; what the default is:\n"
+        "`models.flow.DisFlow`. The time is the median of single calls, to compare within a table.",
     ]
-    for photos, names in (("chosen on", CHOSEN_ON), ("held back", MEASURED_ON)):
-        text.append(f"## Photographs {photos if photos == 'held back' else 'the settings were chosen on'}")
-        text.append(f"{', '.join(names)}; by blur, then by motion.")
-        text += [table(rows, photos, by) for by in ("blur", "motion")]
+    for photos, title in (("chosen on", "that the settings were chosen on"), ("held back", "held back")):
+        part = [row for row in rows if row.photos == photos]
+        names = ", ".join(dict.fromkeys(row.photo for row in part))
+        parts += [f"## Photographs {title}: {names}", table(part, "blur"), table(part, "motion")]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    rows = measure("chosen on", CHOSEN_ON, SIZE) + measure("held back", MEASURED_ON, SIZE)
+    where = harness.environment()
+    text = page(rows, where)
+    print(text)
     harness.RESULTS.mkdir(exist_ok=True)
-    (harness.RESULTS / "flow.json").write_text(json.dumps({**where, "means": means}, indent=1) + "\n")
-    (harness.RESULTS / "flow.md").write_text("\n\n".join(text) + "\n")
-    print("\n\n".join(text))
+    (harness.RESULTS / "flow.md").write_text(text)
+    print(f"written: {harness.RESULTS / 'flow'}.md")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, harness
+from benchmarks import flow, gpu, harness
+from models.flow import warp
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,3 +54,24 @@ def test_contenders_take_turns():
     assert turns.lstrip("b").startswith("a")
     assert order.count("a") > 5
     assert order.count("b") > 5
+
+
+def test_alignment_is_measured_against_true_flow():
+    """The true flow has no error, and takes the second image to the first."""
+    cases = list(flow.pairs(("coffee",), 96))
+    assert len(cases) == len(flow.motions(96)) * len(flow.blurs(96))
+    for _, motion, blur, case in cases:
+        assert flow.errors(case.flow, case).max() == 0
+        assert 0 < case.counts.float().mean() < 1
+        if blur == "sharp" and motion != "edge":
+            difference = (warp(case.second, case.flow) - case.first).abs().mean(dim=(0, 1))[case.counts]
+            assert difference.mean() < 0.25 * (case.second - case.first).abs().mean()
+
+
+def test_the_table_of_alignment_has_means():
+    rows = [
+        flow.Row("held back", "coffee", motion, "sharp", "default", epe, off, 2.0)
+        for motion, epe, off in (("shift", 0.25, 0.0), ("zoom", 0.75, 0.1))
+    ]
+    assert "| default | 0.25 (0%) | 0.75 (10%) | 0.50 (5%) | 2 |" in flow.table(rows, "motion")
+    assert "## Photographs held back: coffee" in flow.page(rows + rows[:1], {"device": "D", "torch": "2", "date": "3"})

@@ -1,5 +1,7 @@
 """Warping, and the masks of what can be trusted, on flows made by hand."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -96,7 +98,7 @@ def middlebury_colours(flow):
     """(H, W, 3), uint8, of (2, H, W): the drawing once more, as sums of ramps over the wheel."""
     ends = np.cumsum([0, 15, 6, 4, 11, 13, 6])
     at = np.arange(55)
-    rise = [np.clip((at - a) / (b - a), 0, 1) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    rise = [np.clip((at - a) / (b - a), 0, 1) for a, b in itertools.pairwise(ends)]
     quantised = [np.floor(255 * ramp + 1e-9) for ramp in rise]
     yellow, green, cyan, blue, magenta, red = quantised
     wheel = np.stack([255 - green + magenta, yellow - blue, cyan - red], axis=1) / 255

@@ -8,36 +8,17 @@
 #include <algorithm>
 #include <optional>
 
-#include "engine/classes.h"
 #include "engine/problem.h"
 
 namespace reblur {
 
-struct RadiiList {
-  int count;
-  int values[kMaxRadius];
-
-  int max() const { return values[count - 1]; }
-  int64_t seed_channels() const {
-    int64_t channels = count;
-    for (int n = 0; n < count; ++n) channels += values[n];
-    return channels;
-  }
-};
-
-inline RadiiList check_radii(at::IntArrayRef radii) {
+inline FamilyName check_family(c10::string_view family) {
+  if (family == "seeds") return FamilyName::kSeeds;
+  if (family == "radial") return FamilyName::kRadial;
+  if (family == "gaussian") return FamilyName::kGaussian;
   TORCH_CHECK_VALUE(
-      !radii.empty() && radii.size() <= kMaxRadius, "radii must hold 1 to ", kMaxRadius, " values, got ", radii.size());
-  RadiiList list{static_cast<int>(radii.size()), {}};
-  for (int n = 0; n < list.count; ++n) {
-    TORCH_CHECK_VALUE(radii[n] > (n ? radii[n - 1] : 0) && radii[n] <= kMaxRadius,
-                      "radii must increase, each between 1 and ",
-                      kMaxRadius,
-                      ", got ",
-                      radii);
-    list.values[n] = static_cast<int>(radii[n]);
-  }
-  return list;
+      family == "disk", "family must be \"seeds\", \"radial\", \"gaussian\" or \"disk\", got \"", family, "\"");
+  return FamilyName::kDisk;
 }
 
 inline bool check_square(c10::string_view support) {
@@ -46,12 +27,45 @@ inline bool check_square(c10::string_view support) {
   return support == "square";
 }
 
+inline Normalization check_normalization(c10::string_view normalize) {
+  if (normalize == "softmax") return Normalization::kSoftmax;
+  if (normalize == "sum") return Normalization::kSum;
+  TORCH_CHECK_VALUE(normalize == "none", "normalize must be \"softmax\", \"sum\" or \"none\", got \"", normalize, "\"");
+  return Normalization::kNone;
+}
+
 inline Padding check_padding(c10::string_view padding) {
   if (padding == "zeros") return Padding::kZeros;
   if (padding == "replicate") return Padding::kReplicate;
   TORCH_CHECK_VALUE(
       padding == "reflect", "padding must be \"zeros\", \"replicate\" or \"reflect\", got \"", padding, "\"");
   return Padding::kReflect;
+}
+
+inline KernelOptions check_kernel(c10::string_view family,
+                                  at::IntArrayRef radii,
+                                  c10::string_view support,
+                                  c10::string_view normalize) {
+  KernelOptions kernel{check_family(family), 0, {}, check_square(support), check_normalization(normalize)};
+  const int most = kernel.family == FamilyName::kSeeds ? kMaxRadius : 1;
+  const int largest = kernel.is_analytic() ? kMaxAnalyticRadius : kMaxRadius;
+  TORCH_CHECK_VALUE(!radii.empty() && radii.size() <= static_cast<size_t>(most),
+                    "radii of family \"",
+                    family,
+                    "\" must hold 1 to ",
+                    most,
+                    " values, got ",
+                    radii.size());
+  kernel.radii_count = static_cast<int>(radii.size());
+  for (int n = 0; n < kernel.radii_count; ++n) {
+    TORCH_CHECK_VALUE(radii[n] > (n ? radii[n - 1] : 0) && radii[n] <= largest,
+                      "radii must increase, each between 1 and ",
+                      largest,
+                      ", got ",
+                      radii);
+    kernel.radii[n] = static_cast<int>(radii[n]);
+  }
+  return kernel;
 }
 
 // `tensor` is [N, channels, H, W] like `like`; channels < 0 stands for any.
@@ -79,67 +93,37 @@ inline void check_like(const at::Tensor& tensor, const char* name, const at::Ten
   TORCH_CHECK_VALUE(tensor.device() == like.device(), name, " must be on ", like.device(), ", got ", tensor.device());
 }
 
-inline void check_parameters(const at::Tensor& seeds, const at::Tensor& weights, const RadiiList& radii) {
-  check_like(seeds, "seeds", seeds, radii.seed_channels());
-  TORCH_CHECK_TYPE(at::isFloatingType(seeds.scalar_type()), "seeds must be floating point, got ", seeds.scalar_type());
-  check_like(weights, "weights", seeds, radii.count + 1);
+// What the family reads: `parameters`, and for seeds `weights` too.
+inline void check_parameters(const at::Tensor& parameters,
+                             const std::optional<at::Tensor>& weights,
+                             const KernelOptions& kernel) {
+  int64_t channels = 1;
+  if (!kernel.is_analytic()) {
+    channels = kernel.radii_count;
+    for (int n = 0; n < kernel.radii_count; ++n) channels += kernel.radii[n];
+  }
+  check_like(parameters, "parameters", parameters, channels);
+  TORCH_CHECK_TYPE(at::isFloatingType(parameters.scalar_type()),
+                   "parameters must be floating point, got ",
+                   parameters.scalar_type());
+  const bool has_weights = kernel.family == FamilyName::kSeeds;
+  TORCH_CHECK_VALUE(weights.has_value() == has_weights, "weights must be given for family \"seeds\", and no other");
+  if (has_weights) check_like(*weights, "weights", parameters, kernel.radii_count + 1);
 }
 
 // `image`, or the gradient of the output, which has its shape.
-inline void check_image(
-    const at::Tensor& image, const char* name, const at::Tensor& seeds, const RadiiList& radii, Padding padding) {
-  check_like(image, name, seeds, -1);
+inline void check_image(const at::Tensor& image,
+                        const char* name,
+                        const at::Tensor& parameters,
+                        const KernelOptions& kernel,
+                        Padding padding) {
+  check_like(image, name, parameters, -1);
   TORCH_CHECK_VALUE(
-      padding != Padding::kReflect || image.numel() == 0 || std::min(image.size(2), image.size(3)) > radii.max(),
+      padding != Padding::kReflect || image.numel() == 0 || std::min(image.size(2), image.size(3)) > kernel.radius(),
       "reflect padding needs an image larger than the radius ",
-      radii.max(),
+      kernel.radius(),
       ", got ",
       image.sizes());
-}
-
-// The checked options of an operator.
-struct Options {
-  RadiiList radii;
-  bool square;
-  Padding padding;  // kZeros where the operator has none
-
-  int classes() const { return class_count(radii.max()); }
-};
-
-inline Options check_class_weights(const at::Tensor& seeds,
-                                   const at::Tensor& weights,
-                                   at::IntArrayRef radii,
-                                   c10::string_view support) {
-  const Options options{check_radii(radii), check_square(support), Padding::kZeros};
-  check_parameters(seeds, weights, options.radii);
-  return options;
-}
-
-inline Options check_reblur(const at::Tensor& image,
-                            const char* name,
-                            const at::Tensor& seeds,
-                            const at::Tensor& weights,
-                            at::IntArrayRef radii,
-                            c10::string_view support,
-                            c10::string_view padding) {
-  Options options = check_class_weights(seeds, weights, radii, support);
-  options.padding = check_padding(padding);
-  check_image(image, name, seeds, options.radii, options.padding);
-  return options;
-}
-
-inline Options check_reblur_backward(const at::Tensor& grad_output,
-                                     const std::optional<at::Tensor>& image,
-                                     const at::Tensor& seeds,
-                                     const at::Tensor& weights,
-                                     at::IntArrayRef radii,
-                                     c10::string_view support,
-                                     c10::string_view padding,
-                                     bool need_parameters) {
-  const Options options = check_reblur(grad_output, "grad_output", seeds, weights, radii, support, padding);
-  TORCH_CHECK_VALUE(image || !need_parameters, "image must be given where gradients to seeds or weights are needed");
-  if (image) check_like(*image, "image", grad_output, grad_output.size(1));
-  return options;
 }
 
 }  // namespace reblur

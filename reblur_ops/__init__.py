@@ -6,10 +6,14 @@ from reblur_ops.functional import (
     PUBLISHED_RADII,
     blur_radius,
     class_weights,
+    disk_blur,
+    gaussian_blur,
     kernel_image,
     map_channels,
+    radial_blur,
     reblur,
 )
+from reblur_ops.lens import coc_radius, defocus
 
 __version__ = "0.1.0"
 
@@ -19,9 +23,14 @@ __all__ = [
     "blur_radius",
     "build_info",
     "class_weights",
+    "coc_radius",
+    "defocus",
+    "disk_blur",
+    "gaussian_blur",
     "kernel_image",
     "map_channels",
     "nn",
+    "radial_blur",
     "reblur",
     "reference",
     "use_backend",

@@ -1,11 +1,13 @@
 """Which implementation answers: native kernels, pure PyTorch, or the naive reference."""
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from reblur_ops import checks, library  # noqa: F401  (the schemas must exist before their implementations load)
 
@@ -64,19 +66,23 @@ def use_backend(name: str) -> Iterator[None]:
         _forced = previous
 
 
-def select(device: torch.device) -> str:
-    """The backend that answers for tensors on a device."""
+def select(*tensors: torch.Tensor) -> str:
+    """The backend that answers for tensors on one device."""
+    device = tensors[0].device
     # Tensors without data need only shapes, which the native operators give.
     runs_native = device.type in _NATIVE_DEVICES or device.type == "meta"
     if _forced is not None:
         if _forced == "native" and not runs_native:
             raise RuntimeError(f"backend 'native' runs on {', '.join(_NATIVE_DEVICES)}, got tensors on {device}")
-        return _forced
-    if runs_native:
-        return "native"
-    if not torch.compiler.is_compiling():
+        if _forced != "native":
+            return _forced
+    if torch.compiler.is_compiling():
+        return "native" if runs_native else "torch"
+    if not runs_native:
         _warn_once(device)
-    return "torch"
+        return "torch"
+    # An operator of a library has no forward-mode derivative, and would drop the tangent without a word.
+    return "torch" if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors) else "native"
 
 
 def _warn_once(device: torch.device) -> None:
@@ -87,5 +93,13 @@ def _warn_once(device: torch.device) -> None:
         warnings.warn(
             f"reblur_ops: the compiled module {reason}; pure PyTorch answers, slower and with more memory",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_frames_here(),
         )
+
+
+def _frames_here() -> int:
+    """How far up the stack, seen from this function's caller, the first frame outside this package is."""
+    level, frame = 0, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("reblur_ops"):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    return level + 1

@@ -10,6 +10,8 @@ from reblur_ops.geometry import MAX_RADIUS
 
 SUPPORTS = ("square", "disk")
 PADDINGS = ("zeros", "replicate", "reflect")
+DIRECTIONS = ("gather", "scatter")
+NORMALIZATIONS = ("softmax", "sum", "none")
 
 
 def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -65,8 +67,23 @@ def _same(name: str, tensor: torch.Tensor, like_name: str, like: torch.Tensor) -
         raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {tensor.dtype}")
 
 
+def radius(name: str, value: object, largest: int) -> int:
+    """A radius as an int.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it leaves 1 … largest.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = int(value)
+    if not 1 <= number <= largest:
+        raise ValueError(f"{name} must lie between 1 and {largest}, got {number}")
+    return number
+
+
 def maps(seeds: torch.Tensor, weights: torch.Tensor, radii: tuple[int, ...]) -> None:
-    """Check the parameters of the operator against the radii and each other."""
+    """Check the parameters of the seeds family against the radii and each other."""
     expected = {"seeds": sum(radii) + len(radii), "weights": len(radii) + 1}
     for name, tensor in (("seeds", seeds), ("weights", weights)):
         _tensor(name, tensor)
@@ -75,13 +92,33 @@ def maps(seeds: torch.Tensor, weights: torch.Tensor, radii: tuple[int, ...]) -> 
     _same("weights", weights, "seeds", seeds)
 
 
-def image(image: torch.Tensor, seeds: torch.Tensor, radii: tuple[int, ...], padding: str) -> None:
-    """Check the image, after `maps`."""
+def parameter_map(name: str, parameter: torch.Tensor, channels: tuple[int, int]) -> None:
+    """Check the parameter of another family: a map with that many channels, at least and at most."""
+    _tensor(name, parameter)
+    least, most = channels
+    if not least <= parameter.shape[1] <= most:
+        wanted = f"{least} channel" if least == most else f"{least} to {most} channels"
+        raise ValueError(f"{name} must have {wanted}, got {tuple(parameter.shape)}")
+
+
+def blur(
+    image: torch.Tensor,
+    name: str,
+    parameters: torch.Tensor,
+    radius: int,
+    padding: str,
+    direction: str,
+    normalize_scatter: bool,
+) -> None:
+    """Check the image against the parameters, called `name`, which have been checked, and the common options."""
     _tensor("image", image)
-    _same("seeds", seeds, "image", image)
+    _same(name, parameters, "image", image)
     choice("padding", padding, PADDINGS)
-    if padding == "reflect" and image.numel() and min(image.shape[2:]) <= radii[-1]:
+    choice("direction", direction, DIRECTIONS)
+    if normalize_scatter and direction != "scatter":
+        raise ValueError("normalize_scatter needs direction 'scatter', got 'gather'")
+    if padding == "reflect" and image.numel() and min(image.shape[2:]) <= radius:
         raise ValueError(
-            f"padding 'reflect' needs an image larger than the largest radius, {radii[-1]}, "
+            f"padding 'reflect' needs an image larger than the largest radius, {radius}, "
             f"in height and width, got {tuple(image.shape[2:])}"
         )

@@ -1,12 +1,14 @@
 """The operators that people call."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from reblur_ops import backend, checks, reference, torch_backend
-from reblur_ops.geometry import class_map, distance_classes
+from reblur_ops import backend, checks, families, reference, torch_backend
+from reblur_ops.families import Kernel
+from reblur_ops.geometry import MAX_ANALYTIC_RADIUS, MAX_RADIUS, class_map, distance_classes
 
 PUBLISHED_RADII: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
 
@@ -25,6 +27,8 @@ def reblur(
     radii: Sequence[int] = PUBLISHED_RADII,
     support: str = "square",
     padding: str = "zeros",
+    direction: str = "gather",
+    normalize_scatter: bool = False,
 ) -> Tensor:
     r"""Blur every pixel with its own isotropic kernel, a mix of softmax kernels of several radii and no blur.
 
@@ -32,13 +36,17 @@ def reblur(
 
         logit_n(d) = (1 - t)·|s_n[j]| + t·|s_n[j+1]|                          d <= r_n
         k_n        = softmax over the taps u of logit_n(|u|)
-        y(p)       = w_0(p)·x(p) + Σ_n w_n(p) Σ_u k_n(p, u)·x(p + u)
+        k(p, u)    = w_0(p)·[u = 0] + Σ_n w_n(p)·k_n(p, u)
+        y(p)       = Σ_u k(p, u)·x(p + u)                                     direction "gather"
+        y(q)       = Σ_p k(p, q - p)·x(p)                                     direction "scatter"
 
-    A gather: a pixel uses its own kernel. It is the reblurring module of "Reblurring-Guided Single Image Defocus
-    Deblurring" (arXiv 2409.17792). With weights that sum to one, brightness is kept away from the border.
+    The gather is the reblurring module of "Reblurring-Guided Single Image Defocus Deblurring" (arXiv 2409.17792). With
+    weights that sum to one, it keeps brightness away from the border.
 
     Differentiable in image, seeds and weights; each gradient is computed only if it is needed. Results and gradients
-    repeat bit for bit, whatever the number of threads. Under autocast it computes in float32 and returns that.
+    repeat bit for bit, whatever the number of threads. Second derivatives and forward mode are there, too, computed in
+    pure PyTorch, at its cost in time and memory; third derivatives and `torch.func.grad` only with
+    `use_backend("torch")`. `torch.func.vmap` runs natively. Under autocast it computes in float32 and returns that.
 
     Args:
         image: (N, C, H, W), floating point, any C and any strides.
@@ -49,7 +57,12 @@ def reblur(
         support: what is beyond d = r_n in the (2 r_n + 1)² window. "square", as published: logit 0, so such a corner
             tap weighs e⁰, not nothing. "disk": left out.
         padding: beyond the image lie "zeros" (as published), or its edge is repeated ("replicate") or mirrored
-            ("reflect", for images larger than the largest radius).
+            ("reflect", for images larger than the largest radius). In a scatter, what falls beyond the border goes to
+            the pixel that the padding there is a copy of; with zeros it is lost.
+        direction: "gather", a pixel uses its own kernel, or "scatter", a pixel spreads its value with its own kernel,
+            as light does. Either is the other's adjoint in the image: ⟨gather(x), z⟩ = ⟨x, scatter(z)⟩.
+        normalize_scatter: divide a scatter by the scatter of ones, as is usual in rendering: brightness is kept where
+            the blur changes, and at a border with zeros.
 
     Returns:
         (N, C, H, W), contiguous, in the image's dtype. float16 and bfloat16 are computed in float32.
@@ -61,21 +74,191 @@ def reblur(
     values = checks.radii_tuple(radii)
     checks.choice("support", support, checks.SUPPORTS)
     checks.maps(seeds, weights, values)
-    checks.image(image, seeds, values, padding)
-    name = backend.select(image.device)
+    checks.blur(image, "seeds", seeds, values[-1], padding, direction, normalize_scatter)
+    kernel = families.seeds(values, support)
+    return _blur(image, seeds, weights, kernel, padding, direction, normalize_scatter)
+
+
+def gaussian_blur(
+    image: Tensor,
+    sigma: Tensor,
+    *,
+    radius: int | None = None,
+    direction: str = "gather",
+    padding: str = "zeros",
+    normalize_scatter: bool = False,
+) -> Tensor:
+    """Blur every pixel with its own Gaussian.
+
+    The kernel over the taps u of the (2R + 1)² window::
+
+        k(p, u) = exp(-|u|² / 2σ(p)²) / Σ_v exp(-|v|² / 2σ(p)²)
+
+    σ = 0 is the identity, with gradient 0. Differentiable as `reblur` is, in image and sigma.
+
+    Args:
+        image: (N, C, H, W), floating point, any C and any strides.
+        sigma: (N, 1, H, W), the standard deviation in pixels along each axis, before the window cuts it off. The sign
+            is ignored.
+        radius: R, 1 to 64. None takes ⌈3·max σ⌉, at most 64, which waits for the device to know σ, and keeps
+            `torch.compile` from one graph: give a radius where that matters. What a window of 3σ cuts off is 0.5 % of
+            the kernel, and is given back by the normalisation.
+        direction, padding, normalize_scatter: as for `reblur`.
+
+    Returns:
+        (N, C, H, W), contiguous, in the image's dtype. float16 and bfloat16 are computed in float32.
+
+    Raises:
+        TypeError, ValueError: as `reblur`; ValueError, too, for a sigma that is not finite with radius None.
+    """
+    checks.parameter_map("sigma", sigma, (1, 1))
+    reach = _largest_radius(sigma) if radius is None else checks.radius("radius", radius, MAX_ANALYTIC_RADIUS)
+    checks.blur(image, "sigma", sigma, reach, padding, direction, normalize_scatter)
+    return _blur(image, sigma, None, families.gaussian(reach), padding, direction, normalize_scatter)
+
+
+def _largest_radius(sigma: Tensor) -> int:
+    largest = float(sigma.detach().abs().max()) if sigma.numel() else 0.0
+    if not math.isfinite(largest):
+        raise ValueError(f"sigma must be finite where radius is None, got {largest}")
+    return min(max(1, math.ceil(3 * largest)), MAX_ANALYTIC_RADIUS)
+
+
+def disk_blur(
+    image: Tensor,
+    radius_map: Tensor,
+    *,
+    max_radius: int,
+    direction: str = "gather",
+    padding: str = "zeros",
+    normalize_scatter: bool = False,
+) -> Tensor:
+    """Blur every pixel with its own disk, the circle of confusion of a lens, with an antialiased edge.
+
+    The kernel over the taps u::
+
+        k(p, u) = f(|u|) / Σ_v f(|v|),    f(d) = clamp(ρ(p) + ½ - d, 0, 1)
+
+    ρ <= ½ is the identity, with gradient 0: a disk within a pixel. Differentiable as `reblur` is, in image and
+    radius_map: through the soft edge, on which f falls with slope 1.
+
+    The time grows with the area of the disks, not with max_radius², and the native kernels take no memory for the
+    window. A CPU computes what is near each other together: there the largest disk of 4 to 16 neighbours counts.
+
+    Args:
+        image: (N, C, H, W), floating point, any C and any strides.
+        radius_map: (N, 1, H, W), ρ in pixels. The sign is ignored, so a signed circle of confusion may be given.
+        max_radius: 1 to 64; a larger ρ counts as this one, with gradient 0.
+        direction, padding, normalize_scatter: as for `reblur`.
+
+    Returns:
+        (N, C, H, W), contiguous, in the image's dtype. float16 and bfloat16 are computed in float32.
+
+    Raises:
+        TypeError, ValueError: as `reblur`.
+    """
+    checks.parameter_map("radius_map", radius_map, (1, 1))
+    reach = checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)
+    checks.blur(image, "radius_map", radius_map, reach, padding, direction, normalize_scatter)
+    return _blur(image, radius_map, None, families.disk(reach), padding, direction, normalize_scatter)
+
+
+def radial_blur(
+    image: Tensor,
+    profile: Tensor,
+    *,
+    normalize: str = "softmax",
+    support: str = "disk",
+    direction: str = "gather",
+    padding: str = "zeros",
+    normalize_scatter: bool = False,
+) -> Tensor:
+    """Blur every pixel with a kernel given by its profile: a value for each integer distance, linear in between.
+
+    With taps u at distance d = |u|, j = ⌊d⌋, t = d - j and the profile f of a pixel::
+
+        f(d)    = (1 - t)·f[j] + t·f[j+1]  for d <= R;  0 beyond
+        k(p, u) = exp f(|u|) / Σ_v exp f(|v|)        normalize "softmax"
+                  f(|u|) / Σ_v f(|v|)                normalize "sum"
+                  f(|u|)                             normalize "none"
+
+    Differentiable as `reblur` is, in image and profile.
+
+    Args:
+        image: (N, C, H, W), floating point, any C and any strides.
+        profile: (N, R+1, H, W), R from 1 to 15. For "sum" its sum over the taps must not be 0: such a pixel becomes NaN
+            or infinite.
+        normalize: "softmax", "sum" or "none".
+        support: what is beyond d = R in the (2R + 1)² window. "disk": left out. "square": f = 0, which matters for
+            "softmax", where such a corner tap weighs e⁰.
+        direction, padding, normalize_scatter: as for `reblur`.
+
+    Returns:
+        (N, C, H, W), contiguous, in the image's dtype. float16 and bfloat16 are computed in float32.
+
+    Raises:
+        TypeError, ValueError: as `reblur`.
+    """
+    checks.choice("normalize", normalize, checks.NORMALIZATIONS)
+    checks.choice("support", support, checks.SUPPORTS)
+    checks.parameter_map("profile", profile, (2, MAX_RADIUS + 1))
+    reach = profile.shape[1] - 1
+    checks.blur(image, "profile", profile, reach, padding, direction, normalize_scatter)
+    kernel = families.radial(reach, support, normalize)
+    return _blur(image, profile, None, kernel, padding, direction, normalize_scatter)
+
+
+def _blur(
+    image: Tensor,
+    parameters: Tensor,
+    weights: Tensor | None,
+    kernel: Kernel,
+    padding: str,
+    direction: str,
+    normalize_scatter: bool,
+) -> Tensor:
+    """What the blurs have in common, after their checks: backend, autocast, direction."""
+    name = backend.select(image, parameters, *(() if weights is None else (weights,)))
     if checks.autocasting(image.device):
         with torch.autocast(image.device.type, enabled=False):
-            return _reblur(name, _autocast(image), _autocast(seeds), _autocast(weights), values, support, padding)
-    return _reblur(name, image, seeds, weights, values, support, padding)
+            tensors = _autocast(image), _autocast(parameters), None if weights is None else _autocast(weights)
+            return _directed(name, *tensors, kernel, padding, direction, normalize_scatter)
+    return _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
 
 
-def _reblur(
-    name: str, image: Tensor, seeds: Tensor, weights: Tensor, radii: tuple[int, ...], support: str, padding: str
+def _directed(
+    name: str,
+    image: Tensor,
+    parameters: Tensor,
+    weights: Tensor | None,
+    kernel: Kernel,
+    padding: str,
+    direction: str,
+    normalize_scatter: bool,
 ) -> Tensor:
+    if not normalize_scatter:
+        return _implementation(name, direction)(image, parameters, weights, kernel, padding)
+    if image.dtype in (torch.float16, torch.bfloat16):  # rounded once, not before the division
+        weights = None if weights is None else weights.float()
+        tensors = image.float(), parameters.float(), weights
+        return _directed(name, *tensors, kernel, padding, direction, normalize_scatter).to(image.dtype)
+    ones = image.new_ones(image.shape[0], 1, *image.shape[2:])
+    spread = _implementation(name, direction)(torch.cat((image, ones), dim=1), parameters, weights, kernel, padding)
+    return spread[:, :-1] / spread[:, -1:]
+
+
+def _implementation(name: str, direction: str):  # type: ignore[no-untyped-def]
     if name == "native":
-        return torch.ops.reblur_ops.reblur(image, seeds, weights, radii, support, padding)
-    implementation = torch_backend.reblur if name == "torch" else reference.reblur
-    return implementation(image, seeds, weights, radii=radii, support=support, padding=padding)
+        return _native_gather if direction == "gather" else _native_scatter
+    return getattr(torch_backend if name == "torch" else reference, direction)
+
+
+def _native_gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
+    return torch.ops.reblur_ops.gather(image, parameters, weights, *kernel, padding)
+
+
+def _native_scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
+    return torch.ops.reblur_ops.scatter(image, parameters, weights, *kernel, padding)
 
 
 def class_weights(
@@ -102,18 +285,18 @@ def class_weights(
     values = checks.radii_tuple(radii)
     checks.choice("support", support, checks.SUPPORTS)
     checks.maps(seeds, weights, values)
-    name = backend.select(seeds.device)
+    name = backend.select(seeds, weights)
+    kernel = families.seeds(values, support)
     if checks.autocasting(seeds.device):
         with torch.autocast(seeds.device.type, enabled=False):
-            return _class_weights(name, _autocast(seeds), _autocast(weights), values, support)
-    return _class_weights(name, seeds, weights, values, support)
+            return _class_weights(name, _autocast(seeds), _autocast(weights), kernel)
+    return _class_weights(name, seeds, weights, kernel)
 
 
-def _class_weights(name: str, seeds: Tensor, weights: Tensor, radii: tuple[int, ...], support: str) -> Tensor:
+def _class_weights(name: str, seeds: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
     if name == "native":
-        return torch.ops.reblur_ops.class_weights(seeds, weights, radii, support)
-    implementation = torch_backend.class_weights if name == "torch" else reference.class_weights
-    return implementation(seeds, weights, radii=radii, support=support)
+        return torch.ops.reblur_ops.class_weights(seeds, weights, *kernel)
+    return (torch_backend if name == "torch" else reference).class_weights(seeds, weights, kernel)
 
 
 def _autocast(tensor: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MAX_RADIUS = 15
+MAX_RADIUS = 15  # of kernels with a weight for every distance class: seeds and radial
+MAX_ANALYTIC_RADIUS = 64  # of kernels whose weights are a formula: gaussian and disk
 
 
 class Interpolation(NamedTuple):

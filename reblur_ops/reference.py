@@ -1,18 +1,29 @@
-"""The naive operator: the definition in code, and the baseline of the benchmarks.
+"""The naive operators: the definition in code, and the baseline of the benchmarks.
 
 Shaped like the published algorithm: for every radius, a tensor of K² shifted images and a tensor of K² weights. Slow
-and large on purpose; read it to know what `reblur_ops.reblur` computes.
+and large on purpose; read it to know what the operators compute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reblur_ops.families import Kernel
 from reblur_ops.geometry import distance_classes, interpolation
 
 Offset = tuple[int, int]
+
+
+class Component(NamedTuple):
+    """A part of every pixel's kernel: Σ of these is the kernel."""
+
+    radius: int
+    taps: list[Offset]  # (dy, dx)
+    kernels: Tensor  # (N, taps, H, W)
+    weight: Tensor | None  # (N, 1, H, W); None for 1
 
 
 def pad(image: Tensor, radius: int, padding: str) -> Tensor:
@@ -21,69 +32,131 @@ def pad(image: Tensor, radius: int, padding: str) -> Tensor:
     return F.pad(image, (radius, radius, radius, radius), mode=mode)
 
 
-def kernel_taps(radius: int, support: str) -> list[Offset]:
+def unpad(image: Tensor, radius: int, padding: str) -> Tensor:
+    """The adjoint of `pad`: what stands beyond the border goes to the pixel that it was a copy of, or nowhere."""
+    if padding == "zeros":
+        return image[:, :, radius : image.shape[2] - radius, radius : image.shape[3] - radius]
+    for axis in (2, 3):
+        size = image.shape[axis] - 2 * radius
+        index = torch.arange(-radius, size + radius, device=image.device)
+        mirrored = size - 1 - (size - 1 - index.abs()).abs()
+        source = index.clamp(0, size - 1) if padding == "replicate" else mirrored
+        shape = [*image.shape]
+        shape[axis] = size
+        image = image.new_zeros(shape).index_add(axis, source, image)
+    return image
+
+
+def taps_of(radius: int, support: str) -> list[Offset]:
     """The offsets (dy, dx) that a kernel has a weight for."""
     window = range(-radius, radius + 1)
     taps = [(dy, dx) for dy in window for dx in window]
     return taps if support == "square" else [(dy, dx) for dy, dx in taps if dy**2 + dx**2 <= radius**2]
 
 
-def kernel(seeds: Tensor, radius: int, support: str) -> Tensor:
-    """One softmax kernel per pixel, (N, taps, H, W), from the seeds of its radius, (N, radius+1, H, W)."""
-    seeds = seeds.abs()
-    logits = []
-    for dy, dx in kernel_taps(radius, support):
+def interpolated(profile: Tensor, radius: int, taps: list[Offset]) -> Tensor:
+    """The profile, (N, radius+1, H, W), linear between integer distances and 0 beyond the last: (N, taps, H, W)."""
+    values = []
+    for dy, dx in taps:
         ring, fraction = interpolation(dy**2 + dx**2)
         if dy**2 + dx**2 > radius**2:
-            logits.append(torch.zeros_like(seeds[:, 0]))
+            values.append(torch.zeros_like(profile[:, 0]))
         elif fraction == 0:
-            logits.append(seeds[:, ring])
+            values.append(profile[:, ring])
         else:
-            logits.append((1 - fraction) * seeds[:, ring] + fraction * seeds[:, ring + 1])
-    return torch.stack(logits, dim=1).softmax(dim=1)
+            values.append((1 - fraction) * profile[:, ring] + fraction * profile[:, ring + 1])
+    return torch.stack(values, dim=1)
 
 
-def blur(image: Tensor, kernels: Tensor, radius: int, support: str, padding: str) -> Tensor:
-    """Σ_u k(p, u)·x(p + u) at every pixel p, for kernels (N, taps, H, W)."""
-    h, w = image.shape[2:]
-    padded = pad(image, radius, padding)
-    shifted = torch.stack(
-        [
-            padded[:, :, radius + dy : radius + dy + h, radius + dx : radius + dx + w]
-            for dy, dx in kernel_taps(radius, support)
-        ],
-        dim=2,
-    )
-    return (shifted * kernels.unsqueeze(1)).sum(dim=2)
+def components(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Iterator[Component]:
+    """The kernels of all pixels: the formulas of `reblur`, `radial_blur`, `gaussian_blur` and `disk_blur`."""
+    radius = kernel.radius
+    if kernel.family == "seeds":
+        assert weights is not None
+        yield Component(0, [(0, 0)], torch.ones_like(weights[:, :1]), weights[:, :1])
+        blocks = parameters.abs().split([radius + 1 for radius in kernel.radii], dim=1)
+        for n, (radius, block) in enumerate(zip(kernel.radii, blocks, strict=True)):
+            taps = taps_of(radius, kernel.support)
+            yield Component(radius, taps, interpolated(block, radius, taps).softmax(dim=1), weights[:, n + 1 : n + 2])
+        return
+    taps = taps_of(radius, "square" if kernel.family in ("gaussian", "disk") else kernel.support)
+    if kernel.family == "radial":
+        values = interpolated(parameters, radius, taps)
+        if kernel.normalize == "softmax":
+            yield Component(radius, taps, values.softmax(dim=1), None)
+            return
+        if kernel.normalize == "none":
+            yield Component(radius, taps, values, None)
+            return
+    else:
+        squared = parameters.new_tensor([dy**2 + dx**2 for dy, dx in taps])[:, None, None]
+        if kernel.family == "gaussian":
+            # With a smaller σ, exp would give 0 for all taps but the centre's: the same without a division by 0.
+            sigma = parameters.abs().clamp(min=0.025)
+            values = torch.exp(-squared / (2 * sigma**2))
+        else:
+            rho = parameters.abs().clamp(max=radius)
+            values = (rho + 0.5 - squared.sqrt()).clamp(0, 1)
+    yield Component(radius, taps, values / values.sum(dim=1, keepdim=True), None)
 
 
-def reblur(
-    image: Tensor, seeds: Tensor, weights: Tensor, *, radii: Sequence[int], support: str, padding: str
-) -> Tensor:
-    """As `reblur_ops.reblur`, without its checks."""
+def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
+    """y(p) = Σ_u k(p, u)·x(p + u): a pixel uses its own kernel. Without checks, as all here.
+
+    Args:
+        image: (N, C, H, W).
+        parameters: (N, kernel.parameter_channels, H, W).
+        weights: (N, S+1, H, W), for seeds alone.
+    """
     if image.numel() == 0:
         return image.clone()
     if image.dtype in (torch.float16, torch.bfloat16):
-        options = {"radii": radii, "support": support, "padding": padding}
-        return reblur(image.float(), seeds.float(), weights.float(), **options).to(image.dtype)  # type: ignore[arg-type]
-    output = weights[:, :1] * image
-    blocks = seeds.split([radius + 1 for radius in radii], dim=1)
-    for n, (radius, block) in enumerate(zip(radii, blocks, strict=True)):
-        blurred = blur(image, kernel(block, radius, support), radius, support, padding)
-        output = output + weights[:, n + 1 : n + 2] * blurred
+        weights = None if weights is None else weights.float()
+        return gather(image.float(), parameters.float(), weights, kernel, padding).to(image.dtype)
+    h, w = image.shape[2:]
+    output = torch.zeros_like(image)
+    for radius, taps, kernels, weight in components(parameters, weights, kernel):
+        padded = pad(image, radius, padding)
+        shifted = torch.stack(
+            [padded[:, :, radius + dy : radius + dy + h, radius + dx : radius + dx + w] for dy, dx in taps], dim=2
+        )
+        blurred = (shifted * kernels.unsqueeze(1)).sum(dim=2)
+        output = output + (blurred if weight is None else weight * blurred)
     return output
 
 
-def class_weights(seeds: Tensor, weights: Tensor, *, radii: Sequence[int], support: str) -> Tensor:
-    """As `reblur_ops.class_weights`, without its checks: each class's weight read off one of its taps."""
-    if seeds.dtype in (torch.float16, torch.bfloat16):
-        return class_weights(seeds.float(), weights.float(), radii=radii, support=support).to(seeds.dtype)
-    planes = {cls: torch.zeros_like(weights[:, 0]) for cls in distance_classes(radii[-1])}
-    planes[distance_classes(0)[0]] = weights[:, 0]
-    blocks = seeds.split([radius + 1 for radius in radii], dim=1)
-    for n, (radius, block) in enumerate(zip(radii, blocks, strict=True)):
-        kernels = dict(zip(kernel_taps(radius, support), kernel(block, radius, support).unbind(1), strict=True))
+def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
+    """y(q) = Σ_p k(p, q - p)·x(p): a pixel spreads its value with its own kernel. The adjoint of `gather` in the image.
+
+    Padding is adjoint, too: what falls beyond the border goes to the pixel that the padding there is a copy of; with
+    zeros it is lost.
+    """
+    if image.numel() == 0:
+        return image.clone()
+    if image.dtype in (torch.float16, torch.bfloat16):
+        weights = None if weights is None else weights.float()
+        return scatter(image.float(), parameters.float(), weights, kernel, padding).to(image.dtype)
+    output = torch.zeros_like(image)
+    for radius, taps, kernels, weight in components(parameters, weights, kernel):
+        spread = (image if weight is None else weight * image).unsqueeze(2) * kernels.unsqueeze(1)
+        canvas = sum(
+            F.pad(plane, (radius + dx, radius - dx, radius + dy, radius - dy))
+            for (dy, dx), plane in zip(taps, spread.unbind(2), strict=True)
+        )
+        assert isinstance(canvas, Tensor)
+        output = output + unpad(canvas, radius, padding)
+    return output
+
+
+def class_weights(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Tensor:
+    """(N, classes, H, W): each class's weight, read off one of its taps."""
+    if parameters.dtype in (torch.float16, torch.bfloat16):
+        weights = None if weights is None else weights.float()
+        return class_weights(parameters.float(), weights, kernel).to(parameters.dtype)
+    planes = {cls: torch.zeros_like(parameters[:, 0]) for cls in distance_classes(kernel.radius)}
+    for _, taps, kernels, weight in components(parameters, weights, kernel):
+        by_tap = dict(zip(taps, (kernels if weight is None else weight * kernels).unbind(1), strict=True))
         for cls in planes:
-            if cls in kernels:
-                planes[cls] = planes[cls] + weights[:, n + 1] * kernels[cls]
+            if cls in by_tap:
+                planes[cls] = planes[cls] + by_tap[cls]
     return torch.stack(list(planes.values()), dim=1)

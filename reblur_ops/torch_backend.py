@@ -1,22 +1,90 @@
-"""The operator in pure PyTorch: class sums by fixed 0/1 convolutions, then a dot product per pixel.
+"""The operators in pure PyTorch: class sums by fixed 0/1 convolutions, then a dot product per pixel.
 
 For machines where nothing was compiled, and for export. Same results as the native kernels to rounding, and every
 derivative that PyTorch has.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from reblur_ops.geometry import class_map, distance_classes, interpolation
-from reblur_ops.reference import pad
+from reblur_ops.families import Kernel
+from reblur_ops.geometry import MAX_RADIUS, DistanceClass, class_map, distance_classes, interpolation
+from reblur_ops.reference import pad, unpad
+
+
+def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
+    """As `reference.gather`. Takes memory for the (R+1)(R+2)/2 class sums of each channel, up to R = 15."""
+    if image.numel() == 0:
+        return image.clone()
+    if image.dtype in (torch.float16, torch.bfloat16):
+        return gather(image.float(), *_float(parameters, weights), kernel, padding).to(image.dtype)
+    n, c, h, w = image.shape
+    r = kernel.radius
+    padded = pad(image, r, padding)
+    if r > MAX_RADIUS:
+        return _gather_by_row(padded, parameters, kernel)
+    weights_of_class = class_weights(parameters, weights, kernel)
+    sums = F.conv2d(padded.reshape(n * c, 1, h + 2 * r, w + 2 * r), _class_filters(r, image)).view(n, c, -1, h, w)
+    return (sums * weights_of_class.unsqueeze(1)).sum(dim=2)
+
+
+def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
+    """As `reference.scatter`. Takes memory for (R+1)(R+2)/2 planes of each channel, up to R = 15."""
+    if image.numel() == 0:
+        return image.clone()
+    if image.dtype in (torch.float16, torch.bfloat16):
+        return scatter(image.float(), *_float(parameters, weights), kernel, padding).to(image.dtype)
+    n, c, h, w = image.shape
+    r = kernel.radius
+    if r > MAX_RADIUS:
+        return unpad(_scatter_by_row(image, parameters, kernel), r, padding)
+    weights_of_class = class_weights(parameters, weights, kernel)
+    spread = (image.unsqueeze(2) * weights_of_class.unsqueeze(1)).reshape(n * c, -1, h, w)
+    canvas = F.conv_transpose2d(spread, _class_filters(r, image)).view(n, c, h + 2 * r, w + 2 * r)
+    return unpad(canvas, r, padding)
+
+
+def class_weights(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Tensor:
+    """(N, classes, H, W): the weight of a tap of each distance class."""
+    if parameters.dtype in (torch.float16, torch.bfloat16):
+        return class_weights(*_float(parameters, weights), kernel).to(parameters.dtype)
+    if kernel.family == "seeds":
+        assert weights is not None
+        return _seeds(parameters, weights, kernel)
+    if kernel.family == "radial":
+        return _radial(parameters, kernel)
+    classes = distance_classes(kernel.radius)
+    return _normalised(_analytic(parameters, kernel, classes), classes)
+
+
+def _float(parameters: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return parameters.float(), None if weights is None else weights.float()
+
+
+def _class_filters(radius: int, like: Tensor) -> Tensor:
+    """(classes, 1, 2R+1, 2R+1): 1 where a tap belongs to the class."""
+    classes = torch.arange(len(distance_classes(radius)), device=like.device)
+    return (class_map(radius, like.device) == classes[:, None, None]).to(like.dtype).unsqueeze(1)
+
+
+def _multiplicities(classes: tuple[DistanceClass, ...], like: Tensor) -> Tensor:
+    return like.new_tensor([cls.multiplicity for cls in classes])[:, None, None]
+
+
+def _normalised(values: Tensor, classes: tuple[DistanceClass, ...]) -> Tensor:
+    return values / (values * _multiplicities(classes, values)).sum(dim=1, keepdim=True)
+
+
+# ---- Families given by class weights ----
 
 
 def _kernel_layout(radius: int, support: str) -> tuple[list[int], list[float], list[float], int, list[int]]:
-    """How a kernel of one radius is put together from its seeds.
+    """How a kernel of one radius is put together from its profile.
 
     Returns rings, fractions and log-multiplicities of the classes within the disk, the number of taps beyond it, and
     for each class of the window the index of its softmax entry; one past the classes within stands for the taps beyond.
@@ -35,53 +103,114 @@ def _kernel_layout(radius: int, support: str) -> tuple[list[int], list[float], l
     )
 
 
-def class_weights(seeds: Tensor, weights: Tensor, *, radii: Sequence[int], support: str) -> Tensor:
-    """As `reblur_ops.class_weights`, without its checks."""
-    if seeds.dtype in (torch.float16, torch.bfloat16):
-        return class_weights(seeds.float(), weights.float(), radii=radii, support=support).to(seeds.dtype)
-    classes = len(distance_classes(radii[-1]))
+def _interpolated(profile: Tensor, rings: list[int], fractions: list[float]) -> Tensor:
+    ring = torch.tensor(rings, device=profile.device)
+    # The farther neighbour's share is 0 where the distance is an integer; `clamp` keeps its index inside.
+    farther = (ring + 1).clamp(max=profile.shape[1] - 1)
+    return torch.lerp(profile[:, ring], profile[:, farther], profile.new_tensor(fractions)[:, None, None])
+
+
+def _softmax_kernel(profile: Tensor, support: str) -> Tensor:
+    """(N, classes, H, W): the softmax over the taps of the profile, (N, R+1, H, W), that is 0 beyond d = R."""
+    rings, fractions, log_multiplicity, beyond, entries = _kernel_layout(profile.shape[1] - 1, support)
+    # The largest is taken away first, so that rounding is relative to the differences, however large the profile is.
+    largest = profile.amax(dim=1, keepdim=True)
+    # A class's taps share its probability: softmax over classes with log-multiplicities, divided by multiplicities.
+    log_taps = profile.new_tensor(log_multiplicity)[:, None, None]
+    logits = _interpolated(profile - largest, rings, fractions) + log_taps
+    if beyond:
+        logits = torch.cat((logits, math.log(beyond) - largest), dim=1)
+        log_taps = F.pad(log_taps, (0, 0, 0, 0, 0, 1), value=math.log(beyond))
+    kernel = logits.softmax(dim=1) / log_taps.exp()
+    if support == "disk":
+        kernel = F.pad(kernel, (0, 0, 0, 0, 0, 1))
+    return kernel[:, torch.tensor(entries, device=profile.device)]
+
+
+def _seeds(seeds: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+    classes = len(distance_classes(kernel.radius))
     result = F.pad(weights[:, :1], (0, 0, 0, 0, 0, classes - 1))
-    blocks = seeds.abs().split([radius + 1 for radius in radii], dim=1)
-    for n, (radius, block) in enumerate(zip(radii, blocks, strict=True)):
-        rings, fractions, log_multiplicity, beyond, entries = _kernel_layout(radius, support)
-        ring = torch.tensor(rings, device=seeds.device)
-        fraction = seeds.new_tensor(fractions)[:, None, None]
-        # The largest is taken away first, so that rounding is relative to the differences, however large the seeds are.
-        largest = block.amax(dim=1, keepdim=True)
-        block = block - largest
-        # The farther neighbour's share is 0 where the distance is an integer; `clamp` keeps its index inside.
-        logits = torch.lerp(block[:, ring], block[:, (ring + 1).clamp(max=radius)], fraction)
-        # A class's taps share its probability: softmax over classes with log-multiplicities, divided by multiplicities.
-        log_taps = seeds.new_tensor(log_multiplicity)[:, None, None]
-        logits = logits + log_taps
-        if beyond:
-            logits = torch.cat((logits, math.log(beyond) - largest), dim=1)
-            log_taps = F.pad(log_taps, (0, 0, 0, 0, 0, 1), value=math.log(beyond))
-        kernel = weights[:, n + 1 : n + 2] * logits.softmax(dim=1) / log_taps.exp()
-        if support == "disk":
-            kernel = F.pad(kernel, (0, 0, 0, 0, 0, 1))
-        kernel = kernel[:, torch.tensor(entries, device=seeds.device)]
-        result = result + F.pad(kernel, (0, 0, 0, 0, 0, classes - kernel.shape[1]))
+    blocks = seeds.abs().split([radius + 1 for radius in kernel.radii], dim=1)
+    for n, block in enumerate(blocks):
+        of_radius = weights[:, n + 1 : n + 2] * _softmax_kernel(block, kernel.support)
+        result = result + F.pad(of_radius, (0, 0, 0, 0, 0, classes - of_radius.shape[1]))
     return result
 
 
-def _class_filters(radius: int, like: Tensor) -> Tensor:
-    """(classes, 1, 2R+1, 2R+1): 1 where a tap belongs to the class."""
-    classes = torch.arange(len(distance_classes(radius)), device=like.device)
-    return (class_map(radius, like.device) == classes[:, None, None]).to(like.dtype).unsqueeze(1)
+def _radial(profile: Tensor, kernel: Kernel) -> Tensor:
+    if kernel.normalize == "softmax":
+        return _softmax_kernel(profile, kernel.support)
+    rings, fractions, _, _, entries = _kernel_layout(kernel.radius, "disk")
+    values = F.pad(_interpolated(profile, rings, fractions), (0, 0, 0, 0, 0, 1))
+    values = values[:, torch.tensor(entries, device=profile.device)]
+    return values if kernel.normalize == "none" else _normalised(values, distance_classes(kernel.radius))
 
 
-def reblur(
-    image: Tensor, seeds: Tensor, weights: Tensor, *, radii: Sequence[int], support: str, padding: str
-) -> Tensor:
-    """As `reblur_ops.reblur`, without its checks. Takes memory for the (R+1)(R+2)/2 class sums of each channel."""
-    if image.numel() == 0:
-        return image.clone()
-    if image.dtype in (torch.float16, torch.bfloat16):
-        options = {"radii": radii, "support": support, "padding": padding}
-        return reblur(image.float(), seeds.float(), weights.float(), **options).to(image.dtype)  # type: ignore[arg-type]
-    n, c, h, w = image.shape
-    kernel = class_weights(seeds, weights, radii=radii, support=support)
-    padded = pad(image, radii[-1], padding).reshape(n * c, 1, h + 2 * radii[-1], w + 2 * radii[-1])
-    sums = F.conv2d(padded, _class_filters(radii[-1], image)).view(n, c, -1, h, w)
-    return (sums * kernel.unsqueeze(1)).sum(dim=2)
+# ---- Families given by a formula ----
+
+
+def _analytic(parameters: Tensor, kernel: Kernel, classes: tuple[DistanceClass, ...]) -> Tensor:
+    """(N, classes, H, W): the weight before normalisation, from (N, 1, H, W)."""
+    squared = parameters.new_tensor([cls.squared_distance for cls in classes])[:, None, None]
+    if kernel.family == "gaussian":
+        # See reference.components.
+        return torch.exp(-squared / (2 * parameters.abs().clamp(min=0.025) ** 2))
+    return (parameters.abs().clamp(max=kernel.radius) + 0.5 - squared.sqrt()).clamp(0, 1)
+
+
+# With R = 64 there are 2145 classes, too many planes to keep. Row b of them, (0, b) … (b, b), is computed where it
+# is needed, and again by a backward pass.
+
+
+def _by_row(row: Callable[..., tuple[Tensor, ...]], image: Tensor, parameters: Tensor, radius: int) -> list[Tensor]:
+    """The sums over b = 0 … radius of row(image, parameters, b), with memory for one of them."""
+    totals: list[Tensor] = []
+    for b in range(radius + 1):
+        terms = checkpoint(row, image, parameters, b, use_reentrant=False)
+        totals = [t + term for t, term in zip(totals, terms, strict=True)] if totals else list(terms)
+    return totals
+
+
+def _offsets(cls: DistanceClass) -> list[tuple[int, int]]:
+    a, b = cls
+    return sorted({(sy * y, sx * x) for y, x in ((a, b), (b, a)) for sy in (-1, 1) for sx in (-1, 1)})
+
+
+def _row_of(parameters: Tensor, kernel: Kernel, b: int) -> tuple[tuple[DistanceClass, ...], Tensor, Tensor]:
+    """The classes (0, b) … (b, b), their weights before normalisation, and the sum of those over the taps."""
+    classes = tuple(DistanceClass(a, b) for a in range(b + 1))
+    values = _analytic(parameters, kernel, classes)
+    return classes, values, (values * _multiplicities(classes, values)).sum(dim=1, keepdim=True)
+
+
+def _gather_by_row(padded: Tensor, parameters: Tensor, kernel: Kernel) -> Tensor:
+    h, w = parameters.shape[2:]
+    r = kernel.radius
+
+    def row(padded: Tensor, parameters: Tensor, b: int) -> tuple[Tensor, Tensor]:
+        classes, values, total = _row_of(parameters, kernel, b)
+        output = padded.new_zeros(*padded.shape[:2], h, w)
+        for cls, value in zip(classes, values.unbind(1), strict=True):
+            taps = [padded[:, :, r + y : r + y + h, r + x : r + x + w] for y, x in _offsets(cls)]
+            output = output + value.unsqueeze(1) * torch.stack(taps).sum(dim=0)
+        return output, total
+
+    output, total = _by_row(row, padded, parameters, r)
+    return output / total
+
+
+def _scatter_by_row(image: Tensor, parameters: Tensor, kernel: Kernel) -> Tensor:
+    r = kernel.radius
+    total = sum(_row_of(parameters, kernel, b)[2] for b in range(r + 1))
+
+    def row(image: Tensor, parameters: Tensor, b: int) -> tuple[Tensor]:
+        classes, values, _ = _row_of(parameters, kernel, b)
+        canvas = image.new_zeros(*image.shape[:2], image.shape[2] + 2 * r, image.shape[3] + 2 * r)
+        for cls, value in zip(classes, values.unbind(1), strict=True):
+            spread = image * value.unsqueeze(1)
+            for y, x in _offsets(cls):
+                canvas = canvas + F.pad(spread, (r + x, r - x, r + y, r - y))
+        return (canvas,)
+
+    (canvas,) = _by_row(row, image / total, parameters, r)
+    return canvas

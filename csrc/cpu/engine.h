@@ -1,6 +1,8 @@
 // The engine on the CPU: every blur family through the same loops, vectorised over x.
 #pragma once
 
+#include <algorithm>
+
 #include "cpu/kernels.h"
 #include "cpu/lane.h"
 #include "cpu/tiles.h"
@@ -46,7 +48,7 @@ inline void copy(const Lane* from, int count, Lane* to) {
 // planes are more streams than a processor's prefetcher follows, so the vector after the next one is asked for.
 template <class Lane, class T>
 auto parameter_loader(const Planes<const T>* parameters, int64_t n, int64_t y, int64_t x, int64_t count) {
-  const T* base[] = {parameters[0].row(n, 0, y) + x, parameters[1].row(n, 0, y) + x};
+  const T* base[] = {parameters[0].row(n, 0, y) + x, parameters[1] ? parameters[1].row(n, 0, y) + x : nullptr};
   const int64_t stride[] = {parameters[0].channel_stride, parameters[1].channel_stride};
   return [=](int tensor, int channel) REBLUR_INLINE_LAMBDA {
     const T* at = base[tensor] + channel * stride[tensor];
@@ -71,11 +73,21 @@ class RingSums {
   static constexpr int kMax = Radii::kRings - 1;
   static constexpr int64_t kPitch = round_up(kTileWidth + 2 * kMax, lanes<Lane>());
 
-  explicit RingSums(const Radii& radii) : radii_(radii), folded_((kMax + 1) * kPitch), above_(kPitch), below_(kPitch) {}
+  explicit RingSums(const Radii& radii)
+      : radii_(radii), folded_((radii.max() + 1) * kPitch), above_(kPitch), below_(kPitch) {}
 
-  void fold(const Planes<const T>& image, int64_t n, int64_t c, const Tile& tile, const Size& size, Padding padding) {
-    const int64_t radius = radii_.max(), begin = tile.x - radius;
+  // Of what lies within `reach` of the tile, which is at most the radius.
+  template <class Reach>
+  void fold(const Planes<const T>& image,
+            int64_t n,
+            int64_t c,
+            const Tile& tile,
+            Reach reach,
+            const Size& size,
+            Padding padding) {
+    const int64_t radius = reach, begin = tile.x - radius;
     const int64_t count = round_up(round_up(tile.width, lanes<Lane>()) + 2 * radius, lanes<Lane>());
+    begin_ = folded_ + radius;
     const auto segment = [&](int64_t y, T* buffer) {
       const int64_t source = padded_index(y, size.height, padding);
       return padded_segment(source < 0 ? nullptr : image.row(n, c, source), begin, count, size.width, padding, buffer);
@@ -100,13 +112,41 @@ class RingSums {
  private:
   // Taps (±dx, ±dy).
   REBLUR_HOST_DEVICE Lane half(int dy, int dx, int64_t x) {
-    const T* at = folded_ + dy * kPitch + radii_.max() + x;
+    const T* at = begin_ + dy * kPitch + x;
     return dx == 0 ? Lane::loadu(at) : Lane::loadu(at - dx) + Lane::loadu(at + dx);
   }
 
   Radii radii_;
-  Scratch<T> folded_;         // [kMax + 1, kPitch]
+  Scratch<T> folded_;         // [radius + 1, kPitch]
   Scratch<T> above_, below_;  // [kPitch]
+  const T* begin_ = nullptr;  // folded row 0 at the tile's first pixel
+};
+
+// The states of a tile's pixels, and how far any of their kernels reaches.
+template <class Lane, class Family>
+class TileStates {
+ public:
+  using T = typename Lane::value_type;
+
+  explicit TileStates(const Family& family) : family_(family), states_(kTileWidth / lanes<Lane>() * Family::kState) {}
+
+  auto prepare(const Planes<const T>* parameters, const Tile& tile) {
+    for (int64_t x = 0; x < tile.width; x += lanes<Lane>())
+      family_.prepare(parameter_loader<Lane>(parameters, tile.n, tile.y, tile.x + x, tile.width - x), at(x));
+    if constexpr (Family::kAnalytic) {
+      int furthest = 0;
+      for (int64_t x = 0; x < tile.width; x += lanes<Lane>()) furthest = std::max(furthest, family_.reach(at(x)));
+      return furthest;
+    } else {
+      return family_.radii.max();
+    }
+  }
+
+  Lane* at(int64_t x) { return states_ + x / lanes<Lane>() * Family::kState; }
+
+ private:
+  const Family& family_;
+  Scratch<Lane> states_;  // [blocks, kState]
 };
 
 // y(p) = Σ_k T_k(p) S_k(p): each pixel gathers with its own kernel.
@@ -116,67 +156,90 @@ void gather(const Family& family,
             const GatherArguments<T>& arguments,
             int64_t begin,
             int64_t end) {
-  using Radii = typename Family::Radii;
-  constexpr int kLanes = lanes<Lane>(), kClasses = Radii::kClasses;
+  constexpr int kLanes = lanes<Lane>();
   const Size& size = arguments.size;
-  RingSums<Lane, Radii> sums(family.radii);
-  Scratch<Lane> weights(kTileWidth / kLanes * kClasses);
+  RingSums<Lane, typename Family::Radii> sums(family.radii);
+  TileStates<Lane, Family> states(family);
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = Tiles::at(size, arguments.rows, index);
-    for (int64_t x = 0; x < tile.width; x += kLanes)
-      family.class_weights(parameter_loader<Lane>(parameters, tile.n, tile.y, tile.x + x, tile.width - x),
-                           weights + x / kLanes * kClasses);
+    const auto reach = states.prepare(parameters, tile);
     for (int64_t c = 0; c < size.channels; ++c) {
-      sums.fold(arguments.image, tile.n, c, tile, size, arguments.padding);
+      sums.fold(arguments.image, tile.n, c, tile, reach, size, arguments.padding);
       T* output = arguments.output.row(tile.n, c, tile.y) + tile.x;
       for (int64_t x = 0; x < tile.width; x += kLanes) {
-        const Lane* at = weights + x / kLanes * kClasses;
         Lane total(0);
-        family.radii.for_each_class(family.radii.max(), [&](auto k) REBLUR_INLINE_LAMBDA {
-          if (family.reaches(k.a, k.b)) total = LaneMath<Lane>::fma(at[k.index], sums.sum(k, x), total);
-        });
+        family.for_each_weight(static_cast<const Lane*>(states.at(x)),
+                               [&](auto k, const Lane& weight) REBLUR_INLINE_LAMBDA {
+                                 total = LaneMath<Lane>::fma(weight, sums.sum(k, x), total);
+                               });
         store_lanes(total, output + x, tile.width - x);
       }
     }
   }
 }
 
-// D_k = Σ_c g_c S_{c,k}, the gradient to each class weight, then the family's adjoint.
+// The gradients to the parameters: from the sums S_k and the output's gradient, as the family's adjoint asks for them.
 template <class Lane, class Family, class T = typename Lane::value_type>
 void parameter_gradients(const Family& family,
                          const Planes<const T>* parameters,
                          const ParameterGradientsArguments<T>& arguments,
                          int64_t begin,
                          int64_t end) {
-  using Radii = typename Family::Radii;
-  constexpr int kLanes = lanes<Lane>(), kClasses = Radii::kClasses;
+  constexpr int kLanes = lanes<Lane>(), kSums = Family::kSums;
   const Size& size = arguments.size;
-  const int classes = class_count(family.radii.max());
-  RingSums<Lane, Radii> sums(family.radii);
-  Scratch<Lane> grad_weights(kTileWidth / kLanes * kClasses), weights(kClasses);
+  const bool keeps_states = arguments.states.data;
+  RingSums<Lane, typename Family::Radii> ring_sums(family.radii);
+  TileStates<Lane, Family> states(family);
+  Scratch<Lane> tile_sums(kTileWidth / kLanes * kSums);
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = Tiles::at(size, arguments.rows, index);
-    for (int64_t i = 0; i < kTileWidth / kLanes * kClasses; ++i) grad_weights[i] = Lane(0);
+    auto reach = family.radii.max();
+    if constexpr (Family::kAnalytic) reach = states.prepare(parameters, tile);
+    for (int64_t i = 0; i < kTileWidth / kLanes * kSums; ++i) tile_sums[i] = Lane(0);
     for (int64_t c = 0; c < size.channels; ++c) {
-      sums.fold(arguments.image, tile.n, c, tile, size, arguments.padding);
+      ring_sums.fold(arguments.image, tile.n, c, tile, reach, size, arguments.padding);
       const T* grad_output = arguments.grad_output.row(tile.n, c, tile.y) + tile.x;
-      for (int64_t x = 0; x < tile.width; x += kLanes) {
-        Lane* at = grad_weights + x / kLanes * kClasses;
-        const Lane g = load_lanes<Lane>(grad_output + x, tile.width - x);
-        family.radii.for_each_class(family.radii.max(), [&](auto k) REBLUR_INLINE_LAMBDA {
-          if (family.reaches(k.a, k.b)) at[k.index] = LaneMath<Lane>::fma(g, sums.sum(k, x), at[k.index]);
-        });
-      }
+      for (int64_t x = 0; x < tile.width; x += kLanes)
+        family.accumulate(
+            static_cast<const Lane*>(states.at(x)),
+            load_lanes<Lane>(grad_output + x, tile.width - x),
+            [&](auto k) REBLUR_INLINE_LAMBDA { return ring_sums.sum(k, x); },
+            tile_sums + x / kLanes * kSums);
     }
     for (int64_t x = 0; x < tile.width; x += kLanes) {
       const int64_t count = tile.width - x;
+      // Filled in cache first: a store for every term of a weight would wait for the memory behind it.
+      Lane* state = states.at(Family::kAnalytic ? x : 0);
       family.adjoint(parameter_loader<Lane>(parameters, tile.n, tile.y, tile.x + x, count),
-                     grad_weights + x / kLanes * kClasses,
+                     static_cast<const Lane*>(tile_sums + x / kLanes * kSums),
                      gradient_storer<Lane>(arguments.grad_parameters, tile.n, tile.y, tile.x + x, count),
-                     arguments.weights.data ? static_cast<Lane*>(weights) : nullptr);
-      // Added up in cache first: a store for every term would wait for the memory behind it.
-      if (arguments.weights.data)
-        copy<Lane>(weights, classes, arguments.weights.template block<Lane>(size, classes, tile.n, tile.y, tile.x + x));
+                     keeps_states || Family::kAnalytic ? state : nullptr);
+      if (keeps_states)
+        copy<Lane>(state,
+                   family.state_size(),
+                   arguments.states.template block<Lane>(size, family.state_size(), tile.n, tile.y, tile.x + x));
+    }
+  }
+}
+
+// What the scatter reads, by itself.
+template <class Lane, class Family, class T = typename Lane::value_type>
+void states(const Family& family,
+            const Planes<const T>* parameters,
+            const StatesArguments<T>& arguments,
+            int64_t begin,
+            int64_t end) {
+  constexpr int kLanes = lanes<Lane>();
+  const Size& size = arguments.size;
+  Scratch<Lane> state(Family::kState);
+  for (int64_t index = begin; index < end; ++index) {
+    const Tile tile = Tiles::at(size, arguments.rows, index);
+    for (int64_t x = tile.x; x < tile.x + tile.width; x += kLanes) {
+      const int64_t count = tile.x + tile.width - x;
+      family.prepare(parameter_loader<Lane>(parameters, tile.n, tile.y, x, count), static_cast<Lane*>(state));
+      copy<Lane>(state,
+                 family.state_size(),
+                 arguments.states.template block<Lane>(size, family.state_size(), tile.n, tile.y, x));
     }
   }
 }
@@ -195,11 +258,9 @@ void class_weights(const Family& family,
     const Tile tile = Tiles::at(size, arguments.rows, index);
     for (int64_t x = tile.x; x < tile.x + tile.width; x += kLanes) {
       const int64_t count = tile.x + tile.width - x;
-      family.class_weights(parameter_loader<Lane>(parameters, tile.n, tile.y, x, count), static_cast<Lane*>(weights));
-      if (arguments.blocked.data)
-        copy<Lane>(weights, classes, arguments.blocked.template block<Lane>(size, classes, tile.n, tile.y, x));
-      if (arguments.planes)
-        for (int k = 0; k < classes; ++k) store_lanes(weights[k], arguments.planes.row(tile.n, k, tile.y) + x, count);
+      family.prepare(parameter_loader<Lane>(parameters, tile.n, tile.y, x, count), static_cast<Lane*>(weights));
+      for (int k = 0; k < classes; ++k)
+        store_lanes(weights[k], arguments.class_weights.row(tile.n, k, tile.y) + x, count);
     }
   }
 }
@@ -222,15 +283,16 @@ void class_weights_gradients(const Family& family,
         grad_weights[k] = load_lanes<Lane>(arguments.grad_weights.row(tile.n, k, tile.y) + x, count);
       family.adjoint(parameter_loader<Lane>(parameters, tile.n, tile.y, x, count),
                      static_cast<const Lane*>(static_cast<Lane*>(grad_weights)),
-                     gradient_storer<Lane>(arguments.grad_parameters, tile.n, tile.y, x, count));
+                     gradient_storer<Lane>(arguments.grad_parameters, tile.n, tile.y, x, count),
+                     static_cast<Lane*>(nullptr));
     }
   }
 }
 
 // The adjoint of the gather in the image, y(q) = Σ_p T_{|q-p|}(p) g(p), from the class weights alone: every family's.
 //
-// With source rows p_y = q_y ∓ a folded first, W_b(x) = Σ_a Σ_± T_{a,b}(q_y ± a, x) g(q_y ± a, x), what is left is
-// y(x) = W_0(x) + Σ_b W_b(x - b) + W_b(x + b): each class weight is read once for all channels, aligned.
+// With source rows p_y = q_y ∓ a folded first, W_b(x) = Σ_a Σ_± T_{a,b}(q_y ± a, x) v(q_y ± a, x), what is left is
+// y(x) = W_0(x) + Σ_b W_b(x - b) + W_b(x + b): each weight is read, or computed, once for all channels, aligned.
 // Padding is adjoint too: a pixel beyond the border gives what it receives to the pixel that it was a copy of.
 template <class Lane, class Family, class T = typename Lane::value_type>
 class Scatter {
@@ -246,8 +308,7 @@ class Scatter {
         radii_(family.radii),
         arguments_(arguments),
         size_(arguments.size),
-        classes_(class_count(family.radii.max())),
-        columns_(kGroup * (kMax + 1) * kPitch),
+        columns_(kGroup * (family.radii.max() + 1) * kPitch),
         lines_(kGroup * kPitch) {}
 
   void run(const Tile& tile) {
@@ -276,7 +337,7 @@ class Scatter {
         line[padded_index(x, size_.width, arguments_.padding) - begin] += line[x - begin];
       for (int64_t x = size_.width; x < end; ++x)
         line[padded_index(x, size_.width, arguments_.padding) - begin] += line[x - begin];
-      T* output = arguments_.grad_image.row(tile.n, c + i, tile.y) + tile.x;
+      T* output = arguments_.output.row(tile.n, c + i, tile.y) + tile.x;
       std::memcpy(output, line + (tile.x - begin), tile.width * sizeof(T));
     }
   }
@@ -298,14 +359,12 @@ class Scatter {
       for (int i = 0; i < kCount; ++i)
         radii_.for_each_offset(radius, [&](auto b) REBLUR_INLINE_LAMBDA { sums[i][b] = Lane(0); });
       const auto add_row = [&](int64_t row, auto a) REBLUR_INLINE_LAMBDA {
-        const Lane* weights = arguments_.weights.template block<Lane>(size_, classes_, n, row, x);
-        Lane g[kCount];
+        const Lane* state = arguments_.states.template block<Lane>(size_, family_.state_size(), n, row, x);
+        Lane values[kCount];
         for (int i = 0; i < kCount; ++i)
-          g[i] = load_lanes<Lane>(arguments_.grad_output.row(n, c + i, row) + x, size_.width - x);
-        radii_.for_each_offset(radius, [&](auto b) REBLUR_INLINE_LAMBDA {
-          if (!family_.reaches(a, b)) return;
-          const Lane weight = weights[class_index(a, b)];
-          for (int i = 0; i < kCount; ++i) sums[i][b] = LaneMath<Lane>::fma(weight, g[i], sums[i][b]);
+          values[i] = load_lanes<Lane>(arguments_.image.row(n, c + i, row) + x, size_.width - x);
+        family_.for_each_weight_in_row(state, a, [&](auto b, const Lane& weight) REBLUR_INLINE_LAMBDA {
+          for (int i = 0; i < kCount; ++i) sums[i][b] = LaneMath<Lane>::fma(weight, values[i], sums[i][b]);
         });
       };
       radii_.for_each_offset(radius, [&](auto a) REBLUR_INLINE_LAMBDA {
@@ -313,8 +372,15 @@ class Scatter {
         if (a != 0 && y + a >= 0 && y + a < size_.height) add_row(y + a, a);
       });
       for (int i = 0; i < kCount; ++i)
-        radii_.for_each_offset(radius,
-                               [&](auto b) REBLUR_INLINE_LAMBDA { sums[i][b].store(column(i, b) + (x - first)); });
+        radii_.for_each_offset(radius, [&](auto b) REBLUR_INLINE_LAMBDA {
+          T* to = column(i, b) + (x - first);
+          if (x + kLanes <= size_.width) {
+            sums[i][b].store(to);
+          } else {  // a state beyond the image is anything, NaN too
+            Lane(0).store(to);
+            store_lanes(sums[i][b], to, size_.width - x);
+          }
+        });
     }
     for (int i = 0; i < kCount; ++i) {
       T* line = lines_ + i * kPitch;
@@ -329,14 +395,13 @@ class Scatter {
     }
   }
 
-  T* column(int i, int b) { return columns_ + (i * (kMax + 1) + b) * kPitch; }
+  T* column(int i, int b) { return columns_ + (i * (radii_.max() + 1) + b) * kPitch; }
 
   const Family& family_;
   const Radii& radii_;
   const ScatterArguments<T>& arguments_;
   const Size& size_;
-  int classes_;
-  Scratch<T> columns_;  // [kGroup, kMax + 1, kPitch]: W_b
+  Scratch<T> columns_;  // [kGroup, radius + 1, kPitch]: W_b
   Scratch<T> lines_;    // [kGroup, kPitch]
 };
 

@@ -13,30 +13,29 @@
 namespace reblur {
 namespace cpu {
 
-// One family with its parameters' planes.
 template <class T>
-struct SeedsProblem {
-  int radii_count;
-  int radii[kMaxRadius];
-  bool square;
-  Planes<const T> parameters[2];  // seeds [N, Σ(r+1), H, W], weights [N, S+1, H, W]
+struct Problem {
+  KernelOptions kernel;
+  Planes<const T> parameters[2];  // the family's: seeds [N, Σ(r+1), H, W] and weights [N, S+1, H, W]; profile
+                                  // [N, R+1, H, W]; σ or ρ [N, 1, H, W]
 };
 
-// Class weights as the engine keeps them between kernels: [images, rows, ceil(W / lanes), classes, lanes]. All classes
-// of a block of neighbouring pixels lie together, which spares the caches 36 streams at equal distances. An image's
-// rows take turns where there are more than `rows`: only those within reach of the scatter need be there.
+// What the family's kernels are read off (its states, families/class_family.h), as the engine keeps it between kernels:
+// [images, rows, ceil(W / lanes), state_size, lanes]. All of a block of neighbouring pixels lies together, which spares
+// the caches 36 streams at equal distances. An image's rows take turns where there are more than `rows`: only those
+// within reach of the scatter need be there.
 template <class T>
-struct BlockedWeights {
+struct BlockedStates {
   T* data;              // aligned to 64 bytes; nullptr where not wanted
   int64_t first_image;  // that data begins with
   int64_t rows;
 
   template <class Lane>
-  auto* block(const Size& size, int classes, int64_t n, int64_t y, int64_t x) const {
+  auto* block(const Size& size, int state_size, int64_t n, int64_t y, int64_t x) const {
     const int64_t blocks = (size.width + Lane::size() - 1) / Lane::size();
     const int64_t row = (n - first_image) * rows + y % rows;
     return reinterpret_cast<std::conditional_t<std::is_const_v<T>, const Lane, Lane>*>(data) +
-           (row * blocks + x / Lane::size()) * classes;
+           (row * blocks + x / Lane::size()) * state_size;
   }
 };
 
@@ -57,7 +56,14 @@ struct ParameterGradientsArguments {
   Planes<const T> image;         // [N, C, H, W]
   Planes<const T> grad_output;   // [N, C, H, W]
   Planes<T> grad_parameters[2];  // like the parameters; each may be unwanted
-  BlockedWeights<T> weights;     // may be unwanted
+  BlockedStates<T> states;       // may be unwanted
+};
+
+template <class T>
+struct StatesArguments {
+  Size size;  // channels unused
+  Rows rows;
+  BlockedStates<T> states;
 };
 
 template <class T>
@@ -65,17 +71,16 @@ struct ScatterArguments {
   Size size;
   Rows rows;
   Padding padding;
-  BlockedWeights<const T> weights;
-  Planes<const T> grad_output;  // [N, C, H, W]
-  Planes<T> grad_image;         // [N, C, H, W]
+  BlockedStates<const T> states;
+  Planes<const T> image;  // [N, C, H, W]
+  Planes<T> output;       // [N, C, H, W]
 };
 
 template <class T>
 struct ClassWeightsArguments {
   Size size;  // channels unused
   Rows rows;
-  Planes<T> planes;           // [N, classes, H, W], or unwanted
-  BlockedWeights<T> blocked;  // or unwanted
+  Planes<T> class_weights;  // [N, classes, H, W]
 };
 
 template <class T>
@@ -96,14 +101,14 @@ struct Kernels {
   int64_t (*tiles)(const Size&, const Rows&);
   int64_t (*scatter_tiles)(const Size&, const Rows&);
 
-  void (*gather)(const SeedsProblem<T>&, const GatherArguments<T>&, int64_t begin, int64_t end);
-  void (*parameter_gradients)(const SeedsProblem<T>&,
-                              const ParameterGradientsArguments<T>&,
-                              int64_t begin,
-                              int64_t end);
-  void (*scatter)(const SeedsProblem<T>&, const ScatterArguments<T>&, int64_t begin, int64_t end);
-  void (*class_weights)(const SeedsProblem<T>&, const ClassWeightsArguments<T>&, int64_t begin, int64_t end);
-  void (*class_weights_gradients)(const SeedsProblem<T>&,
+  int (*state_size)(const Problem<T>&);
+  void (*gather)(const Problem<T>&, const GatherArguments<T>&, int64_t begin, int64_t end);
+  void (*parameter_gradients)(const Problem<T>&, const ParameterGradientsArguments<T>&, int64_t begin, int64_t end);
+  void (*states)(const Problem<T>&, const StatesArguments<T>&, int64_t begin, int64_t end);
+  void (*scatter)(const Problem<T>&, const ScatterArguments<T>&, int64_t begin, int64_t end);
+  // Of families with class weights.
+  void (*class_weights)(const Problem<T>&, const ClassWeightsArguments<T>&, int64_t begin, int64_t end);
+  void (*class_weights_gradients)(const Problem<T>&,
                                   const ClassWeightsGradientsArguments<T>&,
                                   int64_t begin,
                                   int64_t end);

@@ -2,6 +2,9 @@
 #include <type_traits>
 
 #include "cpu/engine.h"
+#include "families/disk.h"
+#include "families/gaussian.h"
+#include "families/radial.h"
 #include "families/seeds.h"
 
 namespace reblur {
@@ -10,18 +13,36 @@ namespace {
 
 constexpr ClassTable kClassTable = make_class_table();
 
-// Calls f with the family of a problem: compiled for the published radii, general for all others.
-template <class T, class F>
-void with_family(const SeedsProblem<T>& problem, F&& f) {
-  bool published = problem.radii_count == PublishedRadii::kCount;
-  for (int n = 0; published && n < problem.radii_count; ++n) published = problem.radii[n] == PublishedRadii::kValues[n];
-  if (published) {
-    f(SeedsFamily<PublishedRadii>{{}, problem.square});
-  } else {
-    DynamicRadii radii{problem.radii_count, {}, kClassTable.classes};
-    std::memcpy(radii.values, problem.radii, sizeof radii.values);
-    f(SeedsFamily<DynamicRadii>{radii, problem.square});
+bool is_published(const KernelOptions& kernel) {
+  if (kernel.radii_count != PublishedRadii::kCount) return false;
+  for (int n = 0; n < kernel.radii_count; ++n)
+    if (kernel.radii[n] != PublishedRadii::kValues[n]) return false;
+  return true;
+}
+
+// Calls f with the family of a kernel, if it has class weights: seeds compiled for the published radii, and general.
+template <class F>
+void with_class_family(const KernelOptions& kernel, F&& f) {
+  if (kernel.family == FamilyName::kSeeds && is_published(kernel)) {
+    f(SeedsFamily<PublishedRadii>{{{}, kernel.square}});
+    return;
   }
+  DynamicRadii radii{kernel.radii_count, {}, kClassTable.classes};
+  std::memcpy(radii.values, kernel.radii, sizeof radii.values);
+  if (kernel.family == FamilyName::kSeeds)
+    f(SeedsFamily<DynamicRadii>{{radii, kernel.square}});
+  else
+    f(RadialFamily<DynamicRadii>{{radii, kernel.square}, kernel.normalization});
+}
+
+template <class F>
+void with_family(const KernelOptions& kernel, F&& f) {
+  if (kernel.family == FamilyName::kGaussian)
+    f(GaussianFamily{{kernel.radius()}});
+  else if (kernel.family == FamilyName::kDisk)
+    f(DiskFamily{{kernel.radius()}});
+  else
+    with_class_family(kernel, f);
 }
 
 template <class T>
@@ -29,31 +50,39 @@ using LaneOf = at::vec::Vectorized<T>;
 
 template <class T>
 const Kernels<T>& kernels(const char* capability) {
-  using Problem = SeedsProblem<T>;
   static const Kernels<T> table{
       capability,
       LaneOf<T>::size(),
       Tiles::count,
       ScatterTiles::count,
-      [](const Problem& problem, const GatherArguments<T>& arguments, int64_t begin, int64_t end) {
-        with_family(problem,
+      [](const Problem<T>& problem) {
+        int size = 0;
+        with_family(problem.kernel, [&](const auto& family) { size = family.state_size(); });
+        return size;
+      },
+      [](const Problem<T>& problem, const GatherArguments<T>& arguments, int64_t begin, int64_t end) {
+        with_family(problem.kernel,
                     [&](const auto& family) { gather<LaneOf<T>>(family, problem.parameters, arguments, begin, end); });
       },
-      [](const Problem& problem, const ParameterGradientsArguments<T>& arguments, int64_t begin, int64_t end) {
-        with_family(problem, [&](const auto& family) {
+      [](const Problem<T>& problem, const ParameterGradientsArguments<T>& arguments, int64_t begin, int64_t end) {
+        with_family(problem.kernel, [&](const auto& family) {
           parameter_gradients<LaneOf<T>>(family, problem.parameters, arguments, begin, end);
         });
       },
-      [](const Problem& problem, const ScatterArguments<T>& arguments, int64_t begin, int64_t end) {
-        with_family(problem, [&](const auto& family) { scatter<LaneOf<T>>(family, arguments, begin, end); });
+      [](const Problem<T>& problem, const StatesArguments<T>& arguments, int64_t begin, int64_t end) {
+        with_family(problem.kernel,
+                    [&](const auto& family) { states<LaneOf<T>>(family, problem.parameters, arguments, begin, end); });
       },
-      [](const Problem& problem, const ClassWeightsArguments<T>& arguments, int64_t begin, int64_t end) {
-        with_family(problem, [&](const auto& family) {
+      [](const Problem<T>& problem, const ScatterArguments<T>& arguments, int64_t begin, int64_t end) {
+        with_family(problem.kernel, [&](const auto& family) { scatter<LaneOf<T>>(family, arguments, begin, end); });
+      },
+      [](const Problem<T>& problem, const ClassWeightsArguments<T>& arguments, int64_t begin, int64_t end) {
+        with_class_family(problem.kernel, [&](const auto& family) {
           class_weights<LaneOf<T>>(family, problem.parameters, arguments, begin, end);
         });
       },
-      [](const Problem& problem, const ClassWeightsGradientsArguments<T>& arguments, int64_t begin, int64_t end) {
-        with_family(problem, [&](const auto& family) {
+      [](const Problem<T>& problem, const ClassWeightsGradientsArguments<T>& arguments, int64_t begin, int64_t end) {
+        with_class_family(problem.kernel, [&](const auto& family) {
           class_weights_gradients<LaneOf<T>>(family, problem.parameters, arguments, begin, end);
         });
       },

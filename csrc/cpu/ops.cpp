@@ -1,12 +1,11 @@
-// The operators on the CPU: checks, memory, threads. The kernels are in cpu/engine.h.
+// The operators on the CPU: memory and threads. The kernels are in cpu/engine.h.
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/ops/empty.h>
-#include <torch/library.h>
 
-#include "checks.h"
 #include "cpu/kernels.h"
+#include "operators.h"
 
 namespace reblur {
 namespace cpu {
@@ -20,12 +19,14 @@ at::ScalarType compute_type(const at::Tensor& tensor) {
 // In the type of computation and with neighbours in x next to each other; other strides are free. No copy where that
 // holds.
 at::Tensor readable(const at::Tensor& tensor) {
+  if (!tensor.defined()) return tensor;
   at::Tensor converted = tensor.to(compute_type(tensor));
   return converted.size(3) > 1 && converted.stride(3) != 1 ? converted.contiguous() : converted;
 }
 
 template <class T>
 Planes<const T> planes(const at::Tensor& tensor) {
+  if (!tensor.defined()) return {};
   return {tensor.const_data_ptr<T>(), tensor.stride(0), tensor.stride(1), tensor.stride(2)};
 }
 
@@ -42,7 +43,25 @@ at::Tensor allocate(const at::Tensor& like, int64_t channels, bool wanted = true
   return at::empty({like.size(0), channels, like.size(2), like.size(3)}, options);
 }
 
-Rows all_rows(const at::Tensor& tensor) { return {0, tensor.size(0), 0, tensor.size(2)}; }
+// The gradients to the parameters, to be written or, of an image without channels, zero.
+struct ParameterResults {
+  at::Tensor parameters, weights;
+
+  ParameterResults(const Blur& blur, const Needed& needed)
+      : parameters(allocate(blur.parameters, blur.parameters.size(1), needed.parameters)),
+        weights(needed.weights ? allocate(blur.weights, blur.weights.size(1)) : allocate(blur.parameters, 0, false)) {}
+
+  void zero() {
+    parameters.zero_();
+    weights.zero_();
+  }
+
+  // As the caller's tensors are.
+  ParameterGradients in_type_of(const Blur& blur) const {
+    const auto type = blur.parameters.scalar_type();
+    return {parameters.to(type), weights.to(type)};
+  }
+};
 
 Size size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3)}; }
 
@@ -57,177 +76,200 @@ const Kernels<T>& select() {
   return kernels_default(T());
 }
 
-template <class T>
-SeedsProblem<T> seeds_problem(const Options& options, const at::Tensor& seeds, const at::Tensor& weights) {
-  SeedsProblem<T> problem{options.radii.count, {}, options.square, {planes<T>(seeds), planes<T>(weights)}};
-  std::copy(options.radii.values, options.radii.values + kMaxRadius, problem.radii);
-  return problem;
-}
-
 template <class F>
 void parallel(int64_t tiles, const F& f) {
   at::parallel_for(0, tiles, 1, f);
 }
 
-// Rows between two barriers of the backward pass: enough tiles to keep every thread busy.
+// Rows between two barriers of a scatter: enough tiles to keep every thread busy.
 int64_t slab_height(int64_t tiles_per_row) {
   constexpr int64_t kRows = 8, kTilesPerThread = 8;
   return std::max(kRows, kTilesPerThread * at::get_num_threads() / tiles_per_row);
 }
 
-at::Tensor reblur(const at::Tensor& image,
-                  const at::Tensor& seeds,
-                  const at::Tensor& weights,
-                  at::IntArrayRef radii,
-                  c10::string_view support,
-                  c10::string_view padding) {
-  const Options options = check_reblur(image, "image", seeds, weights, radii, support, padding);
-  const at::Tensor output = allocate(image, image.size(1));
-  if (output.numel() > 0) {
-    const at::Tensor x = readable(image), s = readable(seeds), w = readable(weights);
-    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "reblur", [&] {
-      const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(options, s, w);
-      const GatherArguments<scalar_t> arguments{
-          size_of(x), all_rows(x), options.padding, planes<scalar_t>(x), mutable_planes<scalar_t>(output)};
-      parallel(kernels.tiles(arguments.size, arguments.rows),
-               [&](int64_t begin, int64_t end) { kernels.gather(problem, arguments, begin, end); });
-    });
-  }
-  return output.to(image.scalar_type());
-}
+// An operator's tensors as the kernels take them, and the engine's kernels over all threads.
+template <class T>
+class Engine {
+ public:
+  Engine(const Blur& blur, const Size& size)
+      : size_(size),
+        padding_(blur.padding),
+        parameters_(readable(blur.parameters)),
+        weights_(readable(blur.weights)),
+        problem_{blur.kernel, {planes<T>(parameters_), planes<T>(weights_)}},
+        kernels_(select<T>()) {}
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> reblur_backward(const at::Tensor& grad_output,
-                                                               const std::optional<at::Tensor>& image,
-                                                               const at::Tensor& seeds,
-                                                               const at::Tensor& weights,
-                                                               at::IntArrayRef radii,
-                                                               c10::string_view support,
-                                                               c10::string_view padding,
-                                                               bool need_image,
-                                                               bool need_seeds,
-                                                               bool need_weights) {
-  const bool need_parameters = need_seeds || need_weights;
-  const Options options =
-      check_reblur_backward(grad_output, image, seeds, weights, radii, support, padding, need_parameters);
-  const at::Tensor grad_image = allocate(grad_output, grad_output.size(1), need_image);
-  const at::Tensor grad_seeds = allocate(seeds, seeds.size(1), need_seeds);
-  const at::Tensor grad_weights = allocate(weights, weights.size(1), need_weights);
-  if (grad_output.numel() > 0) {
-    const at::Tensor g = readable(grad_output), s = readable(seeds), w = readable(weights);
-    AT_DISPATCH_FLOATING_TYPES(g.scalar_type(), "reblur_backward", [&] {
-      const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(options, s, w);
-      const Size size = size_of(g);
-      const at::Tensor x = need_parameters ? readable(*image) : g;
-      ParameterGradientsArguments<scalar_t> gradients{
-          size,
-          all_rows(g),
-          options.padding,
-          planes<scalar_t>(x),
-          planes<scalar_t>(g),
-          {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)},
-          {}};
-      const auto compute_gradients = [&](int64_t begin, int64_t end) {
-        kernels.parameter_gradients(problem, gradients, begin, end);
-      };
-      if (!need_image) {
-        parallel(kernels.tiles(size, gradients.rows), compute_gradients);
-        return;
-      }
-      // Class weights first, then the scatter that reads them, a slab of rows at a time: memory for a few rows, still
-      // in cache when it is read, in place of a whole image's. Small images share a slab.
-      const int64_t reach = options.radii.max();
-      const int64_t slab = slab_height(kernels.tiles(size, {0, 1, 0, 1}));
-      const bool whole = size.height <= slab + 2 * reach;
-      const int64_t images = whole ? std::min(size.batch, std::max<int64_t>(1, slab / size.height)) : 1;
-      const int64_t height = whole ? size.height : slab, kept = whole ? size.height : slab + 2 * reach;
-      const int64_t blocks = (size.width + kernels.lanes - 1) / kernels.lanes;
-      const at::Tensor kept_weights = at::empty({images, kept, blocks, options.classes(), kernels.lanes}, s.options());
-      const BlockedWeights<scalar_t> weights_of_slab{kept_weights.mutable_data_ptr<scalar_t>(), 0, kept};
-      ClassWeightsArguments<scalar_t> forward{size, {}, {}, weights_of_slab};
-      const auto compute_weights = [&](int64_t begin, int64_t end) {
-        kernels.class_weights(problem, forward, begin, end);
-      };
-      ScatterArguments<scalar_t> scatter{size,
-                                         {},
-                                         options.padding,
-                                         {weights_of_slab.data, 0, kept},
-                                         planes<scalar_t>(g),
-                                         mutable_planes<scalar_t>(grad_image)};
-      gradients.weights = weights_of_slab;
-      for (int64_t n = 0; n < size.batch; n += images) {
-        const int64_t last = std::min(size.batch, n + images);
-        gradients.weights.first_image = forward.blocked.first_image = scatter.weights.first_image = n;
-        for (int64_t y = 0, computed = 0; y < size.height; y += height) {
-          const int64_t end = std::min(size.height, y + height), within_reach = std::min(size.height, end + reach);
-          gradients.rows = forward.rows = {n, last, computed, within_reach};
-          if (need_parameters)
-            parallel(kernels.tiles(size, gradients.rows), compute_gradients);
-          else
-            parallel(kernels.tiles(size, forward.rows), compute_weights);
-          computed = within_reach;
-          scatter.rows = {n, last, y, end};
-          parallel(kernels.scatter_tiles(size, scatter.rows),
-                   [&](int64_t begin, int64_t end) { kernels.scatter(problem, scatter, begin, end); });
+  void gather(const at::Tensor& image, const at::Tensor& output) const {
+    const GatherArguments<T> arguments{size_, rows(), padding_, planes<T>(image), mutable_planes<T>(output)};
+    parallel(kernels_.tiles(size_, arguments.rows),
+             [&](int64_t begin, int64_t end) { kernels_.gather(problem_, arguments, begin, end); });
+  }
+
+  void parameter_gradients(const at::Tensor& image, const at::Tensor& grad, const ParameterResults& results) const {
+    parameter_gradients(gradient_arguments(image, grad, results));
+  }
+
+  // Scatters `image`; where `gather_image` is given, also the gradients to the parameters of a gather from it whose
+  // output has the gradient `image`.
+  //
+  // States first, then the scatter that reads them, a slab of rows at a time: memory for a few rows, still in cache
+  // when it is read, in place of a whole image's. Small images share a slab.
+  void scatter(const at::Tensor& image,
+               const at::Tensor& output,
+               const at::Tensor& gather_image = {},
+               const ParameterResults* results = nullptr) const {
+    const int64_t reach = problem_.kernel.radius();
+    const int64_t slab = slab_height(kernels_.tiles(size_, {0, 1, 0, 1}));
+    const bool whole = size_.height <= slab + 2 * reach;
+    const int64_t images = whole ? std::min(size_.batch, std::max<int64_t>(1, slab / size_.height)) : 1;
+    const int64_t height = whole ? size_.height : slab, kept = whole ? size_.height : slab + 2 * reach;
+    const int64_t blocks = (size_.width + kernels_.lanes - 1) / kernels_.lanes;
+    const at::Tensor memory =
+        at::empty({images, kept, blocks, kernels_.state_size(problem_), kernels_.lanes}, parameters_.options());
+    BlockedStates<T> states{memory.mutable_data_ptr<T>(), 0, kept};
+    ParameterGradientsArguments<T> gradients{};
+    if (results) gradients = gradient_arguments(gather_image, image, *results);
+    ScatterArguments<T> arguments{size_, {}, padding_, {}, planes<T>(image), mutable_planes<T>(output)};
+    for (int64_t n = 0; n < size_.batch; n += images) {
+      const int64_t last = std::min(size_.batch, n + images);
+      states.first_image = n;
+      for (int64_t y = 0, computed = 0; y < size_.height; y += height) {
+        const int64_t end = std::min(size_.height, y + height), within_reach = std::min(size_.height, end + reach);
+        const Rows needed{n, last, computed, within_reach};
+        if (results) {
+          gradients.rows = needed;
+          gradients.states = states;
+          parameter_gradients(gradients);
+        } else {
+          const StatesArguments<T> of_rows{size_, needed, states};
+          parallel(kernels_.tiles(size_, needed),
+                   [&](int64_t begin, int64_t end) { kernels_.states(problem_, of_rows, begin, end); });
         }
+        computed = within_reach;
+        arguments.rows = {n, last, y, end};
+        arguments.states = {states.data, n, kept};
+        parallel(kernels_.scatter_tiles(size_, arguments.rows),
+                 [&](int64_t begin, int64_t end) { kernels_.scatter(problem_, arguments, begin, end); });
       }
-    });
-  } else {  // an image without channels still has parameters
-    grad_seeds.zero_();
-    grad_weights.zero_();
+    }
   }
-  return {grad_image.to(grad_output.scalar_type()),
-          grad_seeds.to(seeds.scalar_type()),
-          grad_weights.to(weights.scalar_type())};
+
+  void class_weights(const at::Tensor& output) const {
+    const ClassWeightsArguments<T> arguments{size_, rows(), mutable_planes<T>(output)};
+    parallel(kernels_.tiles(size_, arguments.rows),
+             [&](int64_t begin, int64_t end) { kernels_.class_weights(problem_, arguments, begin, end); });
+  }
+
+  void class_weights_gradients(const at::Tensor& grad, const ParameterResults& results) const {
+    const ClassWeightsGradientsArguments<T> arguments{
+        size_, rows(), planes<T>(grad), {mutable_planes<T>(results.parameters), mutable_planes<T>(results.weights)}};
+    parallel(kernels_.tiles(size_, arguments.rows),
+             [&](int64_t begin, int64_t end) { kernels_.class_weights_gradients(problem_, arguments, begin, end); });
+  }
+
+ private:
+  Rows rows() const { return {0, size_.batch, 0, size_.height}; }
+
+  ParameterGradientsArguments<T> gradient_arguments(const at::Tensor& image,
+                                                    const at::Tensor& grad,
+                                                    const ParameterResults& results) const {
+    return {size_,
+            rows(),
+            padding_,
+            planes<T>(image),
+            planes<T>(grad),
+            {mutable_planes<T>(results.parameters), mutable_planes<T>(results.weights)},
+            {}};
+  }
+
+  void parameter_gradients(const ParameterGradientsArguments<T>& arguments) const {
+    parallel(kernels_.tiles(size_, arguments.rows),
+             [&](int64_t begin, int64_t end) { kernels_.parameter_gradients(problem_, arguments, begin, end); });
+  }
+
+  Size size_;
+  Padding padding_;
+  at::Tensor parameters_, weights_;
+  Problem<T> problem_;
+  const Kernels<T>& kernels_;
+};
+
+// Calls f with the engine for the type of computation, if there is a pixel.
+template <class F>
+void with_engine(const Blur& blur, const Size& size, const F& f) {
+  if (size.batch == 0 || size.height == 0 || size.width == 0) return;
+  AT_DISPATCH_FLOATING_TYPES(compute_type(blur.parameters), "reblur_ops", [&] { f(Engine<scalar_t>(blur, size)); });
 }
 
-at::Tensor class_weights(const at::Tensor& seeds,
-                         const at::Tensor& weights,
-                         at::IntArrayRef radii,
-                         c10::string_view support) {
-  const Options options = check_class_weights(seeds, weights, radii, support);
-  const at::Tensor output = allocate(seeds, options.classes());
-  if (output.numel() > 0) {
-    const at::Tensor s = readable(seeds), w = readable(weights);
-    AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "class_weights", [&] {
-      const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(options, s, w);
-      const ClassWeightsArguments<scalar_t> arguments{size_of(s), all_rows(s), mutable_planes<scalar_t>(output), {}};
-      parallel(kernels.tiles(arguments.size, arguments.rows),
-               [&](int64_t begin, int64_t end) { kernels.class_weights(problem, arguments, begin, end); });
-    });
+struct CpuEngine {
+  static at::Tensor gather(const Blur& blur, const at::Tensor& image) {
+    const at::Tensor output = allocate(image, image.size(1));
+    if (output.numel() > 0)
+      with_engine(blur, size_of(image), [&](const auto& engine) { engine.gather(readable(image), output); });
+    return output.to(image.scalar_type());
   }
-  return output.to(seeds.scalar_type());
-}
 
-std::tuple<at::Tensor, at::Tensor> class_weights_backward(const at::Tensor& grad_output,
-                                                          const at::Tensor& seeds,
-                                                          const at::Tensor& weights,
-                                                          at::IntArrayRef radii,
-                                                          c10::string_view support,
-                                                          bool need_seeds,
-                                                          bool need_weights) {
-  const Options options = check_class_weights(seeds, weights, radii, support);
-  check_like(grad_output, "grad_output", seeds, options.classes());
-  const at::Tensor grad_seeds = allocate(seeds, seeds.size(1), need_seeds);
-  const at::Tensor grad_weights = allocate(weights, weights.size(1), need_weights);
-  if (seeds.numel() > 0) {
-    const at::Tensor g = readable(grad_output), s = readable(seeds), w = readable(weights);
-    AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "class_weights_backward", [&] {
-      const auto& kernels = select<scalar_t>();
-      const auto problem = seeds_problem<scalar_t>(options, s, w);
-      const ClassWeightsGradientsArguments<scalar_t> arguments{
-          size_of(s),
-          all_rows(s),
-          planes<scalar_t>(g),
-          {mutable_planes<scalar_t>(grad_seeds), mutable_planes<scalar_t>(grad_weights)}};
-      parallel(kernels.tiles(arguments.size, arguments.rows),
-               [&](int64_t begin, int64_t end) { kernels.class_weights_gradients(problem, arguments, begin, end); });
+  static at::Tensor scatter(const Blur& blur, const at::Tensor& image) {
+    const at::Tensor output = allocate(image, image.size(1));
+    if (output.numel() > 0)
+      with_engine(blur, size_of(image), [&](const auto& engine) { engine.scatter(readable(image), output); });
+    return output.to(image.scalar_type());
+  }
+
+  static Gradients gather_backward(const Blur& blur,
+                                   const at::Tensor& grad_output,
+                                   const at::Tensor& image,
+                                   const Needed& needed) {
+    return backward(blur, grad_output, needed, [&](const auto& engine, auto& grad_image, auto& results) {
+      const at::Tensor g = readable(grad_output), x = readable(image);
+      if (!needed.image)
+        engine.parameter_gradients(x, g, results);
+      else
+        engine.scatter(g, grad_image, x, needed.any_parameters() ? &results : nullptr);
     });
   }
-  return {grad_seeds.to(seeds.scalar_type()), grad_weights.to(weights.scalar_type())};
-}
+
+  // ⟨g, Aᵀx⟩ = ⟨A g, x⟩: to the parameters, the scatter of x with gradient g is the gather of g with gradient x.
+  static Gradients scatter_backward(const Blur& blur,
+                                    const at::Tensor& grad_output,
+                                    const at::Tensor& image,
+                                    const Needed& needed) {
+    return backward(blur, grad_output, needed, [&](const auto& engine, auto& grad_image, auto& results) {
+      const at::Tensor g = readable(grad_output);
+      if (needed.image) engine.gather(g, grad_image);
+      if (needed.any_parameters()) engine.parameter_gradients(g, readable(image), results);
+    });
+  }
+
+  static at::Tensor class_weights(const Blur& blur) {
+    const at::Tensor output = allocate(blur.parameters, class_count(blur.kernel.radius()));
+    with_engine(blur, size_of(blur.parameters), [&](const auto& engine) { engine.class_weights(output); });
+    return output.to(blur.parameters.scalar_type());
+  }
+
+  static ParameterGradients class_weights_backward(const Blur& blur,
+                                                   const at::Tensor& grad_output,
+                                                   const Needed& needed) {
+    const ParameterResults results(blur, needed);
+    with_engine(blur, size_of(blur.parameters), [&](const auto& engine) {
+      engine.class_weights_gradients(readable(grad_output), results);
+    });
+    return results.in_type_of(blur);
+  }
+
+ private:
+  template <class F>
+  static Gradients backward(const Blur& blur, const at::Tensor& grad_output, const Needed& needed, const F& f) {
+    const at::Tensor grad_image = allocate(grad_output, grad_output.size(1), needed.image);
+    ParameterResults results(blur, needed);
+    if (grad_output.numel() > 0)
+      with_engine(blur, size_of(grad_output), [&](const auto& engine) { f(engine, grad_image, results); });
+    else
+      results.zero();  // an image without channels still has parameters
+    auto [parameters, weights] = results.in_type_of(blur);
+    return {grad_image.to(grad_output.scalar_type()), parameters, weights};
+  }
+};
 
 }  // namespace
 
@@ -236,9 +278,4 @@ std::string capability() { return select<float>().capability; }
 }  // namespace cpu
 }  // namespace reblur
 
-TORCH_LIBRARY_IMPL(reblur_ops, CPU, m) {
-  m.impl("reblur", reblur::cpu::reblur);
-  m.impl("reblur_backward", reblur::cpu::reblur_backward);
-  m.impl("class_weights", reblur::cpu::class_weights);
-  m.impl("class_weights_backward", reblur::cpu::class_weights_backward);
-}
+TORCH_LIBRARY_IMPL(reblur_ops, CPU, m) { reblur::Operators<reblur::cpu::CpuEngine>::register_in(m); }

@@ -55,7 +55,7 @@ struct RowTiles {
 template <int kWidth>
 struct ColumnTiles {
   static constexpr int kMaxWidth = 2 * kWidth;
-  static_assert(kWidth > kMaxRadius, "reflected pixels must fall into their own tile");
+  static_assert(kWidth > kMaxAnalyticRadius, "reflected pixels must fall into their own tile");
 
   static int64_t per_row(const Size& size) { return size.width < kMaxWidth ? 1 : size.width / kWidth; }
   static int64_t count(const Size& size, const Rows& rows) { return rows.images() * rows.count() * per_row(size); }
@@ -67,7 +67,7 @@ struct ColumnTiles {
 };
 
 // Elements [x, x + count) of a padded row of length `width`, which may begin before it and end behind it: either where
-// they lie or, if not all are there, in `buffer`. `row` is nullptr for a row of zeros. Elements more than kMaxRadius
+// they lie or, if not all are there, in `buffer`. `row` is nullptr for a row of zeros. Elements more than any radius
 // outside, which fill the last vector but reach no pixel, are zeros.
 template <class T>
 const T* padded_segment(const T* row, int64_t x, int64_t count, int64_t width, Padding padding, T* buffer) {
@@ -75,7 +75,8 @@ const T* padded_segment(const T* row, int64_t x, int64_t count, int64_t width, P
   int64_t i = 0;
   if (row) {
     const auto value = [&](int64_t at) {
-      const int64_t source = at < -kMaxRadius || at >= width + kMaxRadius ? -1 : padded_index(at, width, padding);
+      const int64_t source =
+          at < -kMaxAnalyticRadius || at >= width + kMaxAnalyticRadius ? -1 : padded_index(at, width, padding);
       return source < 0 || source >= width ? T(0) : row[source];
     };
     for (; i < count && x + i < 0; ++i) buffer[i] = value(x + i);
@@ -84,7 +85,7 @@ const T* padded_segment(const T* row, int64_t x, int64_t count, int64_t width, P
       std::memcpy(buffer + i, row + x + i, inside * sizeof(T));
       i += inside;
     }
-    const int64_t beyond = count - i < kMaxRadius ? count : i + kMaxRadius;
+    const int64_t beyond = count - i < kMaxAnalyticRadius ? count : i + kMaxAnalyticRadius;
     for (; i < beyond; ++i) buffer[i] = value(x + i);
   }
   if (i < count) std::memset(buffer + i, 0, (count - i) * sizeof(T));

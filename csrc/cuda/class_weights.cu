@@ -15,20 +15,19 @@ struct PixelShape {
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 4 : 1) : 8;
 };
 
-template <class T, class Weights, class Family, class Shape = PixelShape<T, typename Family::Radii>>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    class_weights_kernel(Family launched_family, Parameters<T> parameters, ClassWeightsArguments<Weights> arguments) {
+template <class T, class Family, class Weights, class Shape = PixelShape<T, typename Family::Radii>>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) class_weights_kernel(
+    Family launched_family, Parameters<T> parameters, Size size, StridedPlanes<Weights> class_weights) {
   using Value = Accumulation<T>;
   const Family family = on_device(launched_family);
-  const Tile tile = tile_of_block(arguments.size, Shape::kWarps, Shape::kWidth);
+  const Tile tile = tile_of_block(size, Shape::kWarps, Shape::kWidth);
   const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
-  if (x >= arguments.size.width || y >= arguments.size.height) return;
+  if (x >= size.width || y >= size.height) return;
   Value weights[Family::Radii::kClasses];
-  family.template class_weights<Value>(ParameterLoader<T>(parameters, tile.n, y, x), weights);
-  Weights* to = arguments.class_weights.at(tile.n, 0, y, x);
-  family.radii.for_each_class(family.radii.max(), [&](auto k) {
-    store(weights[k.index], to + k.index * arguments.class_weights.channel_stride);
-  });
+  family.template prepare<Value>(ParameterLoader<T>(parameters, tile.n, y, x), weights);
+  Weights* to = class_weights.at(tile.n, 0, y, x);
+  family.radii.for_each_class(family.radii.max(),
+                              [&](auto k) { store(weights[k.index], to + k.index * class_weights.channel_stride); });
 }
 
 template <class T, class Family, class Shape = PixelShape<T, typename Family::Radii>>
@@ -51,18 +50,17 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
       ParameterLoader<T>(parameters, tile.n, y, x), grad_weights, GradientStorer<T>(gradients, tile.n, y, x));
 }
 
-}  // namespace
-
 template <class T, class Weights>
-cudaError_t launch_class_weights(const SeedsProblem<T>& problem,
-                                 const ClassWeightsArguments<Weights>& arguments,
-                                 cudaStream_t stream) {
-  if (is_empty(arguments.size)) return cudaSuccess;
-  return with_family(problem, [&](const auto& family) {
+cudaError_t launch(const Problem<T>& problem,
+                   const Size& size,
+                   const StridedPlanes<Weights>& class_weights,
+                   cudaStream_t stream) {
+  if (is_empty(size)) return cudaSuccess;
+  return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = PixelShape<T, typename Family::Radii>;
-    return launch_tiles(class_weights_kernel<T, Weights, Family>,
-                        arguments.size,
+    return launch_tiles(class_weights_kernel<T, Family, Weights>,
+                        size,
                         Shape::kWarps,
                         Shape::kWidth,
                         dim3(Shape::kWidth, Shape::kWarps),
@@ -70,16 +68,37 @@ cudaError_t launch_class_weights(const SeedsProblem<T>& problem,
                         stream,
                         family,
                         Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
-                        arguments);
+                        size,
+                        class_weights);
   });
 }
 
+}  // namespace
+
 template <class T>
-cudaError_t launch_class_weights_gradients(const SeedsProblem<T>& problem,
+cudaError_t launch_class_weights(const Problem<T>& problem,
+                                 const ClassWeightsArguments<T>& arguments,
+                                 cudaStream_t stream) {
+  return launch<T, T>(problem, arguments.size, arguments.class_weights, stream);
+}
+
+template <class T>
+cudaError_t launch_states(const Problem<T>& problem, const StatesArguments<T>& arguments, cudaStream_t stream) {
+  const Size& size = arguments.size;
+  if (is_empty(size)) return cudaSuccess;
+  if (problem.kernel.is_analytic()) return launch_analytic_states(problem, arguments, stream);
+  const int64_t plane = size.height * size.width;
+  const StridedPlanes<Accumulation<T>> planes = {
+      arguments.states.planes, state_planes(problem.kernel) * plane, plane, size.width, 1};
+  return launch<T, Accumulation<T>>(problem, size, planes, stream);
+}
+
+template <class T>
+cudaError_t launch_class_weights_gradients(const Problem<T>& problem,
                                            const ClassWeightsGradientsArguments<T>& arguments,
                                            cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;
-  return with_family(problem, [&](const auto& family) {
+  return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = PixelShape<T, typename Family::Radii>;
     return launch_tiles(class_weights_gradients_kernel<T, Family>,
@@ -95,19 +114,13 @@ cudaError_t launch_class_weights_gradients(const SeedsProblem<T>& problem,
   });
 }
 
-#define REBLUR_INSTANTIATE(T)                                                 \
-  template cudaError_t launch_class_weights<T, T>(                            \
-      const SeedsProblem<T>&, const ClassWeightsArguments<T>&, cudaStream_t); \
-  template cudaError_t launch_class_weights_gradients<T>(                     \
-      const SeedsProblem<T>&, const ClassWeightsGradientsArguments<T>&, cudaStream_t);
+#define REBLUR_INSTANTIATE(T)                                                                                     \
+  template cudaError_t launch_states<T>(const Problem<T>&, const StatesArguments<T>&, cudaStream_t);              \
+  template cudaError_t launch_class_weights<T>(const Problem<T>&, const ClassWeightsArguments<T>&, cudaStream_t); \
+  template cudaError_t launch_class_weights_gradients<T>(                                                         \
+      const Problem<T>&, const ClassWeightsGradientsArguments<T>&, cudaStream_t);
 REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
-template cudaError_t launch_class_weights<__half, float>(const SeedsProblem<__half>&,
-                                                         const ClassWeightsArguments<float>&,
-                                                         cudaStream_t);
-template cudaError_t launch_class_weights<__nv_bfloat16, float>(const SeedsProblem<__nv_bfloat16>&,
-                                                                const ClassWeightsArguments<float>&,
-                                                                cudaStream_t);
 
 }  // namespace cuda
 }  // namespace reblur

@@ -1,4 +1,4 @@
-// The forward pass: each pixel gathers with its own kernel.
+// Each pixel gathers with its own kernel: families with class weights.
 #include "cuda/image_tile.cuh"
 
 namespace reblur {
@@ -6,7 +6,7 @@ namespace cuda {
 namespace {
 
 template <class T, class Radii>
-struct ForwardShape : GatherShape<T, Radii> {
+struct GatherKernelShape : GatherShape<T, Radii> {
   static constexpr int kWarps = 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
   static constexpr int kHeight = kWarps * GatherShape<T, Radii>::kPixels;
@@ -15,9 +15,9 @@ struct ForwardShape : GatherShape<T, Radii> {
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 2 : 1) : 4;
 };
 
-template <class T, class Family, class Shape = ForwardShape<T, typename Family::Radii>>
+template <class T, class Family, class Shape = GatherKernelShape<T, typename Family::Radii>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    reblur_forward_kernel(Family launched_family, Parameters<T> parameters, ForwardArguments<T> arguments, int stage) {
+    gather_kernel(Family launched_family, Parameters<T> parameters, GatherArguments<T> arguments, int stage) {
   using Value = Accumulation<T>;
   using Radii = typename Family::Radii;
   constexpr int kPixels = Shape::kPixels, kHeight = Shape::kHeight, kWidth = Shape::kWidth;
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   static_for<kPixels>([&](auto p) {
     constexpr int kP = decltype(p)::value;
     if (x < size.width && y + kP < size.height) {
-      family.template class_weights<Value>(ParameterLoader<T>(parameters, tile.n, y + kP, x), weights[kP]);
+      family.template prepare<Value>(ParameterLoader<T>(parameters, tile.n, y + kP, x), weights[kP]);
     } else {
       family.radii.for_each_class(radius, [&](auto k) { weights[kP][k.index] = Value(0); });
     }
@@ -75,17 +75,16 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 }  // namespace
 
 template <class T>
-cudaError_t launch_reblur_forward(const SeedsProblem<T>& problem,
-                                  const ForwardArguments<T>& arguments,
-                                  cudaStream_t stream) {
+cudaError_t launch_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream) {
   const Size& size = arguments.size;
   if (is_empty(size) || size.channels == 0) return cudaSuccess;
-  return with_family(problem, [&](const auto& family) {
+  if (problem.kernel.is_analytic()) return launch_analytic_gather(problem, arguments, stream);
+  return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
-    using Shape = ForwardShape<T, typename Family::Radii>;
+    using Shape = GatherKernelShape<T, typename Family::Radii>;
     const int stage = staged_channels(size.channels, Shape::kStage);
     const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
-    return launch_tiles(reblur_forward_kernel<T, Family>,
+    return launch_tiles(gather_kernel<T, Family>,
                         size,
                         Shape::kHeight,
                         Shape::kWidth,
@@ -100,7 +99,7 @@ cudaError_t launch_reblur_forward(const SeedsProblem<T>& problem,
 }
 
 #define REBLUR_INSTANTIATE(T) \
-  template cudaError_t launch_reblur_forward<T>(const SeedsProblem<T>&, const ForwardArguments<T>&, cudaStream_t);
+  template cudaError_t launch_gather<T>(const Problem<T>&, const GatherArguments<T>&, cudaStream_t);
 REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
 

@@ -2,8 +2,8 @@
 //
 // T is float, double, __half or __nv_bfloat16. A launcher puts its work on the stream and returns: it neither waits nor
 // allocates, and what it returns speaks of the launch only. Results are bitwise repeatable: there are no atomics. Sizes
-// are trusted: every tensor has the shape in its comment, radii increase from 1 to kMaxRadius, and reflection has
-// min(H, W) > the largest radius.
+// are trusted: every tensor has the shape in its comment, radii increase from 1 to the family's largest, and reflection
+// has min(H, W) > the largest radius.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -33,19 +33,29 @@ struct StridedPlanes {
   REBLUR_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
-// One family with its parameters' planes.
+// A family with its parameters' planes.
 template <class T>
-struct SeedsProblem {
-  int radii_count;
-  int radii[kMaxRadius];
-  bool square;                           // the support: square, or disk
-  StridedPlanes<const T> parameters[2];  // seeds [N, Σ(r+1), H, W], weights [N, S+1, H, W]
+struct Problem {
+  KernelOptions kernel;
+  StridedPlanes<const T> parameters[2];  // the family's: seeds [N, Σ(r+1), H, W] and weights [N, S+1, H, W]; profile
+                                         // [N, R+1, H, W]; σ or ρ [N, 1, H, W]
+};
 
-  int classes() const { return class_count(radii[radii_count - 1]); }
+// What a scatter reads of every pixel's kernel, instead of its parameters: the class weights; of analytic families the
+// number that gives their shape, and 1 / Σ f.
+inline int state_planes(const KernelOptions& kernel) { return kernel.is_analytic() ? 2 : class_count(kernel.radius()); }
+
+// Analytic families keep beside them how far any kernel of a tile of pixels reaches: the number of tiles.
+int64_t reach_tiles(const Size& size);
+
+template <class T>
+struct States {
+  Accumulation<T>* planes;  // [N, state_planes, H, W], contiguous; nullptr where not wanted
+  int* reach;               // [reach_tiles], of analytic families
 };
 
 template <class T>
-struct ForwardArguments {
+struct GatherArguments {
   Size size;
   Padding padding;
   StridedPlanes<const T> image;  // [N, C, H, W]
@@ -59,23 +69,29 @@ struct ParameterGradientsArguments {
   StridedPlanes<const T> image;         // [N, C, H, W]
   StridedPlanes<const T> grad_output;   // [N, C, H, W]
   StridedPlanes<T> grad_parameters[2];  // like the parameters; each may be unwanted
-  Accumulation<T>* class_weights;       // [N, classes, H, W], contiguous; nullptr where not wanted
+  Accumulation<T>* states;              // of families with class weights, as by-product; nullptr where not wanted
 };
 
 template <class T>
-struct ImageGradientArguments {
+struct ScatterArguments {
   Size size;
   Padding padding;
-  const Accumulation<T>* class_weights;  // [N, classes, H, W], contiguous
-  StridedPlanes<const T> grad_output;    // [N, C, H, W]
-  StridedPlanes<T> grad_image;           // [N, C, H, W]
+  States<T> states;
+  StridedPlanes<const T> image;  // [N, C, H, W]
+  StridedPlanes<T> output;       // [N, C, H, W]
+  Accumulation<T>* canvas;       // of analytic families, unless the padding is zeros: [N, C, H + 2R, W + 2R]
 };
 
-// Weights is T for a result, or Accumulation<T> for the image gradient.
-template <class Weights>
+template <class T>
+struct StatesArguments {
+  Size size;  // channels unused
+  States<T> states;
+};
+
+template <class T>
 struct ClassWeightsArguments {
-  Size size;                             // channels unused
-  StridedPlanes<Weights> class_weights;  // [N, classes, H, W]
+  Size size;                       // channels unused
+  StridedPlanes<T> class_weights;  // [N, classes, H, W]
 };
 
 template <class T>
@@ -85,33 +101,46 @@ struct ClassWeightsGradientsArguments {
   StridedPlanes<T> grad_parameters[2];        // like the parameters; each may be unwanted
 };
 
-// y(p) = Σ_k T_k(p) S_k(p): each pixel gathers with its own kernel.
+// y(p) = Σ_u k(p, u) x(p + u): each pixel gathers with its own kernel.
 template <class T>
-cudaError_t launch_reblur_forward(const SeedsProblem<T>& problem,
-                                  const ForwardArguments<T>& arguments,
-                                  cudaStream_t stream);
+cudaError_t launch_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream);
 
-// The gradients to the parameters and, if wanted, the class weights that launch_reblur_image_gradient reads.
+// The gradients of a gather to the parameters and, if wanted, the states that launch_scatter reads.
 template <class T>
-cudaError_t launch_reblur_parameter_gradients(const SeedsProblem<T>& problem,
-                                              const ParameterGradientsArguments<T>& arguments,
-                                              cudaStream_t stream);
+cudaError_t launch_parameter_gradients(const Problem<T>& problem,
+                                       const ParameterGradientsArguments<T>& arguments,
+                                       cudaStream_t stream);
 
-// Each pixel spreads grad_output with its own kernel. The problem's parameters are not read.
 template <class T>
-cudaError_t launch_reblur_image_gradient(const SeedsProblem<T>& problem,
-                                         const ImageGradientArguments<T>& arguments,
-                                         cudaStream_t stream);
+cudaError_t launch_states(const Problem<T>& problem, const StatesArguments<T>& arguments, cudaStream_t stream);
 
-template <class T, class Weights>
-cudaError_t launch_class_weights(const SeedsProblem<T>& problem,
-                                 const ClassWeightsArguments<Weights>& arguments,
+// y(q) = Σ_p k(p, q - p) x(p): each pixel spreads its value with its own kernel. The parameters are not read.
+template <class T>
+cudaError_t launch_scatter(const Problem<T>& problem, const ScatterArguments<T>& arguments, cudaStream_t stream);
+
+// Of families with class weights.
+template <class T>
+cudaError_t launch_class_weights(const Problem<T>& problem,
+                                 const ClassWeightsArguments<T>& arguments,
                                  cudaStream_t stream);
-
 template <class T>
-cudaError_t launch_class_weights_gradients(const SeedsProblem<T>& problem,
+cudaError_t launch_class_weights_gradients(const Problem<T>& problem,
                                            const ClassWeightsGradientsArguments<T>& arguments,
                                            cudaStream_t stream);
+
+// The same for analytic families, which the launchers above call.
+template <class T>
+cudaError_t launch_analytic_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream);
+template <class T>
+cudaError_t launch_analytic_gradients(const Problem<T>& problem,
+                                      const ParameterGradientsArguments<T>& arguments,
+                                      cudaStream_t stream);
+template <class T>
+cudaError_t launch_analytic_states(const Problem<T>& problem, const StatesArguments<T>& arguments, cudaStream_t stream);
+template <class T>
+cudaError_t launch_analytic_scatter(const Problem<T>& problem,
+                                    const ScatterArguments<T>& arguments,
+                                    cudaStream_t stream);
 
 }  // namespace cuda
 }  // namespace reblur

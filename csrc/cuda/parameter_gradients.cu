@@ -1,4 +1,5 @@
-// The gradients to a family's parameters: D_k = Σ_c g_c S_{c,k} as the forward pass sums, then the family's adjoint.
+// The gradients to the parameters of a family with class weights: D_k = Σ_c g_c S_{c,k}, with S as the gather sums,
+// then the family's adjoint.
 #include "cuda/image_tile.cuh"
 
 namespace reblur {
@@ -20,8 +21,8 @@ struct ParameterGradientsShape : GatherShape<T, Radii> {
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? kTunedBlocks : 1) : 4;
 };
 
-template <class T, class Family, bool kKeepsWeights, class Shape = ParameterGradientsShape<T, typename Family::Radii>>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) reblur_parameter_gradients_kernel(
+template <class T, class Family, bool kKeepsStates, class Shape = ParameterGradientsShape<T, typename Family::Radii>>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gradients_kernel(
     Family launched_family, Parameters<T> parameters, ParameterGradientsArguments<T> arguments, int stage) {
   using Value = Accumulation<T>;
   using Radii = typename Family::Radii;
@@ -68,11 +69,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) reblur_parame
     const ParameterGradients<T> gradients = {{arguments.grad_parameters[0], arguments.grad_parameters[1]}};
     const ParameterLoader<T> load_parameter(parameters, tile.n, y + kP, x);
     const GradientStorer<T> store_gradient(gradients, tile.n, y + kP, x);
-    if constexpr (kKeepsWeights) {
+    if constexpr (kKeepsStates) {
       Value weights[Radii::kClasses];
       family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient, weights);
       const int64_t plane = size.height * size.width;
-      Value* to = arguments.class_weights + tile.n * class_count(radius) * plane + (y + kP) * size.width + x;
+      Value* to = arguments.states + tile.n * class_count(radius) * plane + (y + kP) * size.width + x;
       family.radii.for_each_class(radius, [&](auto k) { to[k.index * plane] = weights[k.index]; });
     } else {
       family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient);
@@ -83,18 +84,19 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) reblur_parame
 }  // namespace
 
 template <class T>
-cudaError_t launch_reblur_parameter_gradients(const SeedsProblem<T>& problem,
-                                              const ParameterGradientsArguments<T>& arguments,
-                                              cudaStream_t stream) {
+cudaError_t launch_parameter_gradients(const Problem<T>& problem,
+                                       const ParameterGradientsArguments<T>& arguments,
+                                       cudaStream_t stream) {
   const Size& size = arguments.size;
   if (is_empty(size)) return cudaSuccess;  // without channels, parameters still have gradients, all zero
-  return with_family(problem, [&](const auto& family) {
+  if (problem.kernel.is_analytic()) return launch_analytic_gradients(problem, arguments, stream);
+  return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = ParameterGradientsShape<T, typename Family::Radii>;
     const int stage = staged_channels(size.channels, Shape::kStage);
     const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
-    const auto kernel = arguments.class_weights != nullptr ? &reblur_parameter_gradients_kernel<T, Family, true>
-                                                           : &reblur_parameter_gradients_kernel<T, Family, false>;
+    const auto kernel = arguments.states != nullptr ? &parameter_gradients_kernel<T, Family, true>
+                                                    : &parameter_gradients_kernel<T, Family, false>;
     return launch_tiles(kernel,
                         size,
                         Shape::kHeight,
@@ -109,9 +111,9 @@ cudaError_t launch_reblur_parameter_gradients(const SeedsProblem<T>& problem,
   });
 }
 
-#define REBLUR_INSTANTIATE(T)                                \
-  template cudaError_t launch_reblur_parameter_gradients<T>( \
-      const SeedsProblem<T>&, const ParameterGradientsArguments<T>&, cudaStream_t);
+#define REBLUR_INSTANTIATE(T)                         \
+  template cudaError_t launch_parameter_gradients<T>( \
+      const Problem<T>&, const ParameterGradientsArguments<T>&, cudaStream_t);
 REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
 

@@ -1,14 +1,15 @@
-// The gradient to the image: each pixel spreads with its own kernel, the adjoint of the gather.
+// Each pixel spreads its value with its own kernel, the adjoint of the gather: families with class weights.
 //
 // Written as a gather, so that nothing is added up by two threads. In what pixel (y, x) receives, the taps split into
 // rows and columns:
-//   W_b(y, x) = Σ_a T_{a,b}(y - a, x) g(y - a, x) + T_{a,b}(y + a, x) g(y + a, x)
+//   W_b(y, x) = Σ_a T_{a,b}(y - a, x) v(y - a, x) + T_{a,b}(y + a, x) v(y + a, x)
 //   y(y, x)   = W_0(y, x) + Σ_b W_b(y, x - b) + W_b(y, x + b)
 // so that a class weight is read once for each row of the window, not for each tap.
 //
 // What pixels beyond the border receive belongs to the pixels inside whose copies they are: for rows, W_b adds up all
 // copies; for columns, y does.
 #include "cuda/family.cuh"
+#include "cuda/padding.cuh"
 #include "cuda/tiles.cuh"
 
 namespace reblur {
@@ -18,7 +19,9 @@ namespace {
 template <class T, class Radii>
 struct ScatterShape {
   static constexpr bool kTuned = kStatic<Radii> && sizeof(Accumulation<T>) == 4;
-  static constexpr int kGroup = 3;  // channels at a time that share a class weight's read, at most
+  // Channels at a time that share a class weight's read, at most: three of doubles take more shared memory than sm_75
+  // has.
+  static constexpr int kGroup = sizeof(Accumulation<T>) == 4 ? 3 : 2;
   // A wide tile has less halo, but W takes (R + 1) kGroup values for each of its columns. Tuned: with the halo a row is
   // two warps, and the tile two rounds of the block.
   static constexpr int kHeight = kStatic<Radii> ? 8 : 4;
@@ -34,23 +37,9 @@ static_assert(TunedShape::kWidth + 2 * PublishedRadii::kMax == 2 * kWarpLanes, "
 static_assert(TunedShape::kHeight * 2 * kWarpLanes == 2 * TunedShape::kThreads, "two rounds");
 static_assert(TunedShape::kOffsets == PublishedRadii::kRings, "one chunk");
 
-// Copy i of index `at` on an axis of the padded image: itself for i = 0, then -1, size, -2, size + 1, …, each of which
-// may be another index's copy.
-__device__ __forceinline__ bool is_copy(int i, int at, int size, Padding padding, int& copy) {
-  const int distance = (i + 1) / 2;
-  copy = i == 0 ? at : i % 2 != 0 ? -distance : size - 1 + distance;
-  return i == 0 || padded_index(copy, size, padding) == at;
-}
-
-// The number of such i, for indices within [begin, end): 1 where none of them has a copy beyond the border.
-__device__ __forceinline__ int copies(int begin, int end, int64_t size, Padding padding, int radius) {
-  const bool interior = padding == Padding::kZeros || (begin > radius && end + radius < size);
-  return interior ? 1 : 2 * radius + 1;
-}
-
 template <class T, class Family, int kGroup, class Shape = ScatterShape<T, typename Family::Radii>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    reblur_image_gradient_kernel(Family family, ImageGradientArguments<T> arguments) {
+    scatter_kernel(Family family, ScatterArguments<T> arguments) {
   using Value = Accumulation<T>;
   constexpr int kHeight = Shape::kHeight, kWidth = Shape::kWidth, kOffsets = Shape::kOffsets;
   const auto radius = family.radii.max();
@@ -62,7 +51,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const int row_copies = copies(tile.y, tile.y + kHeight, size.height, padding, radius);
   const int column_copies = copies(tile.x, tile.x + kWidth, size.width, padding, radius);
   const int64_t plane = size.height * size.width;
-  const Value* class_weights = arguments.class_weights + tile.n * class_count(radius) * plane;
+  const Value* class_weights = arguments.states.planes + tile.n * class_count(radius) * plane;
   Value* columns = shared_memory<Value>();  // W_b: [kGroup, R + 1, kHeight, kWidth + 2R]
 
   for (int64_t c = 0; c < size.channels; c += kGroup) {
@@ -85,11 +74,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
             // family's support is not read either: it may stand beside a NaN.
             const bool exists = unsigned(row) < unsigned(image_height);
             const Value* weights = class_weights + (exists ? row * size.width + x : 0);
-            Value grad_output[kGroup];
+            Value values[kGroup];
             static_for<kGroup>([&](auto i) {
               constexpr int kI = decltype(i)::value;
               const bool wanted = exists && c + kI < size.channels;
-              grad_output[kI] = wanted ? load(arguments.grad_output.at(tile.n, c + kI, row, x)) : Value(0);
+              values[kI] = wanted ? load(arguments.image.at(tile.n, c + kI, row, x)) : Value(0);
             });
             static_for<kOffsets>([&](auto j) {
               constexpr int kJ = decltype(j)::value;
@@ -98,7 +87,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
               const Value weight = exists ? load(weights + class_index(a, b) * plane) : Value(0);
               static_for<kGroup>([&](auto i) {
                 Value& sum = sums[decltype(i)::value][kJ];
-                sum = LaneMath<Value>::fma(weight, grad_output[decltype(i)::value], sum);
+                sum = LaneMath<Value>::fma(weight, values[decltype(i)::value], sum);
               });
             });
           };
@@ -140,18 +129,18 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
             if (right >= 0 && right < image_width) total += origin[b * columns_of_b + right];
           }
         }
-        store(total, arguments.grad_image.at(tile.n, c + i, y, x));
+        store(total, arguments.output.at(tile.n, c + i, y, x));
       }
     }
   }
 }
 
 template <int kGroup, class T, class Family>
-cudaError_t launch_group(const Family& family, const ImageGradientArguments<T>& arguments, cudaStream_t stream) {
+cudaError_t launch_group(const Family& family, const ScatterArguments<T>& arguments, cudaStream_t stream) {
   using Shape = ScatterShape<T, typename Family::Radii>;
   const int radius = family.radii.max();
   const int elements = kGroup * (radius + 1) * Shape::kHeight * (Shape::kWidth + 2 * radius);
-  return launch_tiles(reblur_image_gradient_kernel<T, Family, kGroup>,
+  return launch_tiles(scatter_kernel<T, Family, kGroup>,
                       arguments.size,
                       Shape::kHeight,
                       Shape::kWidth,
@@ -165,23 +154,20 @@ cudaError_t launch_group(const Family& family, const ImageGradientArguments<T>& 
 }  // namespace
 
 template <class T>
-cudaError_t launch_reblur_image_gradient(const SeedsProblem<T>& problem,
-                                         const ImageGradientArguments<T>& arguments,
-                                         cudaStream_t stream) {
+cudaError_t launch_scatter(const Problem<T>& problem, const ScatterArguments<T>& arguments, cudaStream_t stream) {
   const Size& size = arguments.size;
   if (is_empty(size) || size.channels == 0) return cudaSuccess;
-  return with_family(problem, [&](const auto& family) {
+  if (problem.kernel.is_analytic()) return launch_analytic_scatter(problem, arguments, stream);
+  return with_classes(problem.kernel, [&](const auto& family) {
     constexpr int kGroup = ScatterShape<T, typename std::decay_t<decltype(family)>::Radii>::kGroup;
-    static_assert(kGroup == 3, "one or two channels alone have groups of their own");
     if (size.channels == 1) return launch_group<1>(family, arguments, stream);
     if (size.channels == 2) return launch_group<2>(family, arguments, stream);
     return launch_group<kGroup>(family, arguments, stream);
   });
 }
 
-#define REBLUR_INSTANTIATE(T)                           \
-  template cudaError_t launch_reblur_image_gradient<T>( \
-      const SeedsProblem<T>&, const ImageGradientArguments<T>&, cudaStream_t);
+#define REBLUR_INSTANTIATE(T) \
+  template cudaError_t launch_scatter<T>(const Problem<T>&, const ScatterArguments<T>&, cudaStream_t);
 REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
 

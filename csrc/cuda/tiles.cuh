@@ -19,16 +19,17 @@ struct Tile {
 // Coordinates are 32 bits wide, with room for a tile and its surroundings beyond the image; offsets are 64.
 constexpr int64_t kMaxSide = (int64_t(1) << 31) - (1 << 16);
 
+inline bool is_empty(const Size& size) { return size.batch == 0 || size.height == 0 || size.width == 0; }
+
 // The number of tiles; -1 where there are too many for a grid or a side is too long.
 inline int64_t tile_count(const Size& size, int height, int width) {
+  if (is_empty(size)) return 0;
   if (size.height > kMaxSide || size.width > kMaxSide) return -1;
   const int64_t rows = (size.height + height - 1) / height, columns = (size.width + width - 1) / width;
   const int64_t limit = 0x7FFFFFFF;
   if (rows > limit / columns || size.batch > limit / (rows * columns)) return -1;
   return rows * columns * size.batch;
 }
-
-inline bool is_empty(const Size& size) { return size.batch == 0 || size.height == 0 || size.width == 0; }
 
 __device__ __forceinline__ Tile tile_of_block(const Size& size, int height, int width) {
   const unsigned rows = (unsigned(size.height) + height - 1) / height;

@@ -10,8 +10,11 @@
 
 namespace reblur {
 
-// Largest radius that the kernels accept. It bounds their local arrays.
+// Largest radius of families whose kernels are given by class weights. It bounds the local arrays that hold those.
 constexpr int kMaxRadius = 15;
+
+// Largest radius of analytic families, whose weights are computed where they are used.
+constexpr int kMaxAnalyticRadius = 64;
 
 REBLUR_HOST_DEVICE constexpr int class_count(int radius) { return (radius + 1) * (radius + 2) / 2; }
 
@@ -43,6 +46,11 @@ REBLUR_HOST_DEVICE constexpr double class_fraction(int a, int b) {
   return root - ring;
 }
 
+// A class by its representative alone.
+struct Taps {
+  int a, b;
+};
+
 // A class known at compile time: what is computed from it folds into constants, and array indices into registers.
 template <int A, int B>
 struct StaticClass {
@@ -69,6 +77,18 @@ constexpr ClassTable make_class_table() {
     for (int a = 0; a <= b; ++a)
       table.classes[class_index(a, b)] = {
           a, b, class_index(a, b), class_multiplicity(a, b), class_ring(a, b), class_fraction(a, b)};
+  return table;
+}
+
+struct DistanceTable {
+  double values[class_count(kMaxAnalyticRadius)];
+};
+
+// The distance of every class up to kMaxAnalyticRadius.
+constexpr DistanceTable make_distance_table() {
+  DistanceTable table{};
+  for (int b = 0; b <= kMaxAnalyticRadius; ++b)
+    for (int a = 0; a <= b; ++a) table.values[class_index(a, b)] = class_ring(a, b) + class_fraction(a, b);
   return table;
 }
 

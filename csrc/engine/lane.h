@@ -16,7 +16,9 @@ struct LaneMath {
   using Scalar = Lane;
 
   REBLUR_HOST_DEVICE static Lane abs(Lane x) { return std::fabs(x); }
-  REBLUR_HOST_DEVICE static Lane max(Lane x, Lane y) { return x > y ? x : y; }
+  // x if either is NaN.
+  REBLUR_HOST_DEVICE static Lane max(Lane x, Lane y) { return x < y ? y : x; }
+  REBLUR_HOST_DEVICE static Lane min(Lane x, Lane y) { return y < x ? y : x; }
   REBLUR_HOST_DEVICE static Lane fma(Lane x, Lane y, Lane z) { return std::fma(x, y, z); }
   // 2^x for x <= 0.
   REBLUR_HOST_DEVICE static Lane exp2(Lane x) {
@@ -31,6 +33,8 @@ struct LaneMath {
   }
   // -1, 0 or 1, like torch.sgn.
   REBLUR_HOST_DEVICE static Lane sign(Lane x) { return Lane(x > 0) - Lane(x < 0); }
+  // 1 where x <= y, else 0.
+  REBLUR_HOST_DEVICE static Lane at_most(Lane x, Lane y) { return Lane(x <= y); }
 };
 
 // x / y for y between 2^-126 and 2^126.

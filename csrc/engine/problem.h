@@ -3,12 +3,28 @@
 
 #include <cstdint>
 
-#include "engine/macros.h"
+#include "engine/classes.h"
 
 namespace reblur {
 
 // What lies beyond the image's border.
 enum class Padding : int { kZeros, kReplicate, kReflect };
+
+enum class FamilyName : int { kSeeds, kRadial, kGaussian, kDisk };
+
+enum class Normalization : int { kSoftmax, kSum, kNone };
+
+// The kernel that every pixel has: its family and the family's options.
+struct KernelOptions {
+  FamilyName family;
+  int radii_count;  // 1 but for seeds
+  int radii[kMaxRadius];
+  bool square;                  // the support, of seeds and radial: square, or disk
+  Normalization normalization;  // of radial
+
+  int radius() const { return radii[radii_count - 1]; }
+  bool is_analytic() const { return family == FamilyName::kGaussian || family == FamilyName::kDisk; }
+};
 
 struct Size {
   int64_t batch, channels, height, width;
@@ -34,7 +50,7 @@ struct Planes {
   REBLUR_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
-// The index inside the image whose value stands at index i, which lies at most kMaxRadius outside; -1 for a zero.
+// The index inside the image whose value stands at index i, which lies at most a radius outside; -1 for a zero.
 // Reflection leaves the border itself unrepeated and needs size > the excess.
 REBLUR_HOST_DEVICE constexpr int64_t padded_index(int64_t i, int64_t size, Padding padding) {
   if (i >= 0 && i < size) return i;

@@ -81,4 +81,18 @@ struct DynamicRadii {
   }
 };
 
+// One radius, up to kMaxAnalyticRadius.
+struct SingleRadius {
+  static constexpr int kRings = kMaxAnalyticRadius + 1;
+
+  int radius;
+
+  REBLUR_HOST_DEVICE int max() const { return radius; }
+
+  template <class F>
+  REBLUR_HOST_DEVICE static void for_each_offset(int radius, F&& f) {
+    for (int d = 0; d <= radius; ++d) f(d);
+  }
+};
+
 }  // namespace reblur

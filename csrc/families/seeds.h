@@ -12,34 +12,29 @@
 // where m_k is the class's multiplicity and m_n the largest logit.
 #pragma once
 
-#include "engine/lane.h"
-#include "engine/radii.h"
+#include "families/class_family.h"
 
 namespace reblur {
 
 template <class RadiiPolicy>
-struct SeedsFamily {
+struct SeedsFamily : ClassFamily<RadiiPolicy> {
   using Radii = RadiiPolicy;
-  static constexpr int kParameters = 2;  // tensors: seeds [N, Σ(r_n+1), H, W], weights [N, S+1, H, W]
-  static constexpr int kSeeds = 0, kWeights = 1;
+  static constexpr int kSeeds = 0, kWeights = 1;  // tensors: seeds [N, Σ(r_n+1), H, W], weights [N, S+1, H, W]
 
-  Radii radii;
-  bool square;  // the support: square, or disk
-
-  // False for a class (a, b) that no kernel of this family reaches: its weight is 0 and its taps need not be read.
-  REBLUR_HOST_DEVICE bool reaches(int a, int b) const { return within_disk(a, b, radii.max()) || square; }
+  using ClassFamily<RadiiPolicy>::radii;
+  using ClassFamily<RadiiPolicy>::square;
 
   // T_k for every class. load(tensor, channel) gives a parameter of the pixel.
   template <class Lane, class Load>
-  REBLUR_HOST_DEVICE void class_weights(const Load& load,
-                                        Lane* weights  // [kClasses]
+  REBLUR_HOST_DEVICE void prepare(const Load& load,
+                                  Lane* weights  // [kClasses]
   ) const {
     initialise(load, weights);
     radii.for_each_radius([&](auto n, auto radius, auto offset) REBLUR_INLINE_LAMBDA {
       LaneArray<Lane, Radii::kClasses> taps;
       Lane outside, total;
       exponentials<Lane>(load, radius, offset, taps, outside, total);
-      accumulate<Lane>(radius, quotient<Lane>(load(kWeights, n + 1), total), taps, outside, weights);
+      accumulate_kernel<Lane>(radius, quotient<Lane>(load(kWeights, n + 1), total), taps, outside, weights);
     });
   }
 
@@ -73,7 +68,7 @@ struct SeedsFamily {
       store(kWeights, n + 1, grad_weight);
 
       const Lane scale = load(kWeights, n + 1) * inverse;
-      if (weights) accumulate<Lane>(radius, scale, taps, outside, weights);
+      if (weights) accumulate_kernel<Lane>(radius, scale, taps, outside, weights);
       LaneArray<Lane, Radii::kRings> grad_seeds;  // gradient to |s_n[j]|
       radii.for_each_offset(radius, [&](auto j) REBLUR_INLINE_LAMBDA { grad_seeds[j] = Lane(0); });
       radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
@@ -103,7 +98,8 @@ struct SeedsFamily {
 
   // Adds one kernel, times scale = w_n / Z_n, to the class weights.
   template <class Lane, class Radius>
-  REBLUR_HOST_DEVICE void accumulate(Radius radius, Lane scale, const Lane* taps, Lane outside, Lane* weights) const {
+  REBLUR_HOST_DEVICE void accumulate_kernel(
+      Radius radius, Lane scale, const Lane* taps, Lane outside, Lane* weights) const {
     const Lane outside_weight = scale * outside;
     radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
       if (within_disk(k.a, k.b, radius))

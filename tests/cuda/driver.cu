@@ -1,7 +1,7 @@
 // Runs problems through the CUDA engine's launchers. Reads them from standard input one after another and writes each
 // one's results to standard output:
-//   problem: 8 numbers (dtype, N, C, H, W, padding, square, radii), the radii, then the tensors of Operators::run in
-//            order. A number is an int64.
+//   problem: 10 numbers (dtype, N, C, H, W, padding, family, square, normalization, radii), the radii, then the tensors
+//            of Operators::run in order. A number is an int64.
 //   tensor:  4 strides, offset and size of its storage in elements; then, of an input, the storage itself. The result
 //            is the whole storage, filled with bytes 0xFF where nothing was written. Size 0: not wanted.
 #include <cstdio>
@@ -75,70 +75,91 @@ class Tensor {
   std::unique_ptr<T[], Free> storage_;
 };
 
+// Memory for what passes between kernels.
+template <class T>
+class Workspace {
+ public:
+  Workspace(const KernelOptions& kernel, const Size& size)
+      : planes_(new Accumulation<T>[size.batch * state_planes(kernel) * size.height * size.width]),
+        reach_(new int[reach_tiles(size)]),
+        canvas_(new Accumulation<T>[size.batch * size.channels * (size.height + 2 * kernel.radius()) *
+                                    (size.width + 2 * kernel.radius())]) {}
+
+  States<T> states() const { return {planes_.get(), reach_.get()}; }
+  Accumulation<T>* canvas() const { return canvas_.get(); }
+
+ private:
+  std::unique_ptr<Accumulation<T>[]> planes_;
+  std::unique_ptr<int[]> reach_;
+  std::unique_ptr<Accumulation<T>[]> canvas_;
+};
+
 template <class T>
 struct Operators {
-  using Value = Accumulation<T>;
-
-  SeedsProblem<T> problem;
+  Problem<T> problem;
   Size size;
   Padding padding;
 
   void run() {
-    const auto image = Tensor<T>::input(), seeds = Tensor<T>::input(), weights = Tensor<T>::input();
+    const auto image = Tensor<T>::input(), parameters = Tensor<T>::input(), weights = Tensor<T>::input();
     const auto grad_output = Tensor<T>::input(), grad_class_weights = Tensor<T>::input();
-    const Tensor<T> output, grad_image, grad_seeds, grad_weights;
-    const Tensor<T> grad_image_alone, grad_seeds_alone, grad_weights_alone;
-    const Tensor<T> class_weights, class_weights_grad_seeds, class_weights_grad_weights;
-    problem.parameters[0] = seeds.readable();
+    const Tensor<T> output, grad_image, grad_parameters, grad_weights;
+    const Tensor<T> grad_image_alone, grad_parameters_alone, grad_weights_alone;
+    const Tensor<T> class_weights, class_weights_grad_parameters, class_weights_grad_weights;
+    problem.parameters[0] = parameters.readable();
     problem.parameters[1] = weights.readable();
+    const bool analytic = problem.kernel.is_analytic();
 
-    const ForwardArguments<T> forward = {size, padding, image.readable(), output.planes()};
-    check(launch_reblur_forward(problem, forward, nullptr), "forward");
+    const GatherArguments<T> gather = {size, padding, image.readable(), output.planes()};
+    check(launch_gather(problem, gather, nullptr), "gather");
 
     // Everything, as when all gradients are wanted.
-    const int64_t plane = size.height * size.width, values = size.batch * problem.classes() * plane;
-    const std::unique_ptr<Value[]> workspace(new Value[values]);
+    const Workspace<T> together(problem.kernel, size), apart(problem.kernel, size);
     ParameterGradientsArguments<T> gradients = {size,
                                                 padding,
                                                 image.readable(),
                                                 grad_output.readable(),
-                                                {grad_seeds.planes(), grad_weights.planes()},
-                                                workspace.get()};
-    check(launch_reblur_parameter_gradients(problem, gradients, nullptr), "parameter gradients");
-    ImageGradientArguments<T> scatter = {size, padding, workspace.get(), grad_output.readable(), grad_image.planes()};
-    check(launch_reblur_image_gradient(problem, scatter, nullptr), "image gradient");
+                                                {grad_parameters.planes(), grad_weights.planes()},
+                                                analytic ? nullptr : together.states().planes};
+    check(launch_parameter_gradients(problem, gradients, nullptr), "parameter gradients");
+    if (analytic) check(launch_states(problem, StatesArguments<T>{size, together.states()}, nullptr), "states");
+    ScatterArguments<T> scatter = {
+        size, padding, together.states(), grad_output.readable(), grad_image.planes(), together.canvas()};
+    check(launch_scatter(problem, scatter, nullptr), "scatter");
 
     // Each gradient alone.
-    gradients.class_weights = nullptr;
-    gradients.grad_parameters[0] = grad_seeds_alone.planes();
+    gradients.states = nullptr;
+    gradients.grad_parameters[0] = grad_parameters_alone.planes();
     gradients.grad_parameters[1] = {};
-    check(launch_reblur_parameter_gradients(problem, gradients, nullptr), "gradient to seeds");
-    gradients.grad_parameters[0] = {};
-    gradients.grad_parameters[1] = grad_weights_alone.planes();
-    check(launch_reblur_parameter_gradients(problem, gradients, nullptr), "gradient to weights");
-    const std::unique_ptr<Value[]> planes(new Value[values]);
-    const ClassWeightsArguments<Value> engine_weights = {
-        size, {planes.get(), problem.classes() * plane, plane, size.width, 1}};
-    check(launch_class_weights(problem, engine_weights, nullptr), "class weights of the engine");
-    scatter.class_weights = planes.get();
-    scatter.grad_image = grad_image_alone.planes();
-    check(launch_reblur_image_gradient(problem, scatter, nullptr), "image gradient alone");
+    check(launch_parameter_gradients(problem, gradients, nullptr), "gradient to parameters");
+    if (weights.bytes() != 0) {
+      gradients.grad_parameters[0] = {};
+      gradients.grad_parameters[1] = grad_weights_alone.planes();
+      check(launch_parameter_gradients(problem, gradients, nullptr), "gradient to weights");
+    }
+    check(launch_states(problem, StatesArguments<T>{size, apart.states()}, nullptr), "states alone");
+    scatter = {size, padding, apart.states(), grad_output.readable(), grad_image_alone.planes(), apart.canvas()};
+    check(launch_scatter(problem, scatter, nullptr), "scatter alone");
 
-    const ClassWeightsArguments<T> public_weights = {size, class_weights.planes()};
-    check(launch_class_weights(problem, public_weights, nullptr), "class weights");
-    const ClassWeightsGradientsArguments<T> weights_gradients = {
-        size, grad_class_weights.readable(), {class_weights_grad_seeds.planes(), class_weights_grad_weights.planes()}};
-    check(launch_class_weights_gradients(problem, weights_gradients, nullptr), "class weights gradients");
+    if (!analytic) {
+      const ClassWeightsArguments<T> public_weights = {size, class_weights.planes()};
+      check(launch_class_weights(problem, public_weights, nullptr), "class weights");
+      const ClassWeightsGradientsArguments<T> weights_gradients = {
+          size,
+          grad_class_weights.readable(),
+          {class_weights_grad_parameters.planes(), class_weights_grad_weights.planes()}};
+      check(launch_class_weights_gradients(problem, weights_gradients, nullptr), "class weights gradients");
+    }
 
     for (const Tensor<T>* result : {&output,
                                     &grad_image,
-                                    &grad_seeds,
+                                    &grad_parameters,
                                     &grad_weights,
                                     &grad_image_alone,
-                                    &grad_seeds_alone,
+                                    &grad_parameters_alone,
                                     &grad_weights_alone,
                                     &class_weights,
-                                    &class_weights_grad_seeds,
+                                    &class_weights_grad_parameters,
                                     &class_weights_grad_weights})
       result->write();
   }
@@ -146,13 +167,15 @@ struct Operators {
 
 template <class T>
 void run(const int64_t* header) {
-  Operators<T> operators = {{int(header[7]), {}, header[6] != 0, {}},
-                            {header[1], header[2], header[3], header[4]},
-                            static_cast<Padding>(header[5])};
-  for (int n = 0; n < header[7]; ++n) {
+  Operators<T> operators = {
+      {{static_cast<FamilyName>(header[6]), int(header[9]), {}, header[7] != 0, static_cast<Normalization>(header[8])},
+       {}},
+      {header[1], header[2], header[3], header[4]},
+      static_cast<Padding>(header[5])};
+  for (int n = 0; n < header[9]; ++n) {
     int64_t radius;
     read_or_exit(&radius, sizeof(radius));
-    operators.problem.radii[n] = int(radius);
+    operators.problem.kernel.radii[n] = int(radius);
   }
   operators.run();
 }
@@ -160,7 +183,7 @@ void run(const int64_t* header) {
 }  // namespace
 
 int main() {
-  int64_t header[8];
+  int64_t header[10];
   while (read(header, sizeof(header))) {
 #define RUN(T) \
   if (header[0] == kCode<T>) run<T>(header);

@@ -5,6 +5,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import reblur_ops
+from reblur_ops import families
 from tests.problems import BACKENDS, TOLERANCE, assert_close, problem, run
 
 native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
@@ -50,17 +51,18 @@ def test_the_image_is_kept_only_for_the_gradients_that_need_it():
 def test_opcheck(dtype):
     p = problem(6, 7, radii=(1, 3), padding="replicate").to(dtype)
     ops = torch.ops.reblur_ops
-    options = ((1, 3), "square")
+    kernel = families.seeds((1, 3), "square")
     leaves = [t.requires_grad_() for t in p.tensors]
-    torch.library.opcheck(ops.reblur.default, (*leaves, *options, "replicate"))
-    torch.library.opcheck(ops.class_weights.default, (*leaves[1:], *options))
     detached = [t.detach() for t in p.tensors]
-    for needed in ((True, True, True), (False, True, False), (True, False, False)):
-        image = detached[0] if any(needed[1:]) else None
-        arguments = (p.grad_output, image, *detached[1:], *options, "replicate", *needed)
-        torch.library.opcheck(ops.reblur_backward.default, arguments)
+    for name in ("gather", "scatter"):
+        torch.library.opcheck(getattr(ops, name).default, (*leaves, *kernel, "replicate"))
+        for needed in ((True, True, True), (False, True, False), (True, False, False)):
+            image = detached[0] if any(needed[1:]) else None
+            arguments = (p.grad_output, image, *detached[1:], *kernel, "replicate", *needed)
+            torch.library.opcheck(getattr(ops, f"{name}_backward").default, arguments)
+    torch.library.opcheck(ops.class_weights.default, (*leaves[1:], *kernel))
     planes = torch.rand(2, 10, 6, 7, dtype=dtype)
-    torch.library.opcheck(ops.class_weights_backward.default, (planes, *detached[1:], *options, True, False))
+    torch.library.opcheck(ops.class_weights_backward.default, (planes, *detached[1:], *kernel, True, False))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -147,21 +149,102 @@ def test_repeats_bit_for_bit_whatever_the_threads(size):
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_second_derivatives(backend):
+    p = problem(3, 4, batch=1, channels=1, radii=(2,), padding="replicate")
+    leaves = [t.requires_grad_() for t in p.tensors]
+    with reblur_ops.use_backend(backend):
+        assert gradgradcheck(lambda *t: reblur_ops.reblur(*t, **p.options), leaves)
+        assert gradgradcheck(lambda *t: reblur_ops.class_weights(*t, radii=(2,)), leaves[1:])
+
+
 @native
-def test_a_second_derivative_is_refused_with_the_way_out():
-    p = problem(5, 5, batch=1, radii=(2,))
-    image, seeds, weights = (t.requires_grad_() for t in p.tensors)
-    with reblur_ops.use_backend("native"):
-        output = reblur_ops.reblur(image, seeds, weights, radii=(2,))
-    (gradient,) = torch.autograd.grad(output.sum(), seeds, create_graph=True)
-    with pytest.raises(NotImplementedError, match='use_backend\\("torch"\\)'):
-        gradient.sum().backward()
-
-
-def test_the_torch_backend_has_second_derivatives():
+@pytest.mark.parametrize("constant", range(3))
+def test_second_derivatives_where_one_input_is_constant(constant):
     p = problem(3, 4, batch=1, channels=1, radii=(2,))
-    with reblur_ops.use_backend("torch"):
-        assert gradgradcheck(lambda *t: reblur_ops.reblur(*t, radii=(2,)), [t.requires_grad_() for t in p.tensors])
+    leaves = [t.requires_grad_(i != constant) for i, t in enumerate(p.tensors)]
+    with reblur_ops.use_backend("native"):
+        assert gradgradcheck(lambda *t: reblur_ops.reblur(*t, radii=(2,)), leaves)
+
+
+@native
+def test_second_derivatives_of_tensors_that_come_from_each_other():
+    """The gradient of the output depends on the seeds here, and so does the image."""
+    p = problem(4, 5, batch=1, radii=(1, 2))
+    seconds = []
+    for backend in ("native", "torch"):
+        seeds = p.seeds.clone().requires_grad_()
+        with reblur_ops.use_backend(backend):
+            value = reblur_ops.reblur(p.image * seeds[:, :1].sin(), seeds, p.weights, radii=(1, 2)).pow(3).sum()
+            (first,) = torch.autograd.grad(value, seeds, create_graph=True)
+            seconds.append(torch.autograd.grad(first.sin().sum(), seeds)[0])
+    assert seconds[0].abs().max() > 0.01
+    assert_close(*seconds, torch.float64)
+
+
+@native
+def test_a_third_derivative_is_refused_with_the_way_out():
+    p = problem(5, 5, batch=1, radii=(2,))
+    seeds = p.seeds.requires_grad_()
+    with reblur_ops.use_backend("native"):
+        output = reblur_ops.reblur(p.image, seeds, p.weights, radii=(2,))
+    (first,) = torch.autograd.grad(output.square().sum(), seeds, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), seeds, create_graph=True)
+    with pytest.raises(NotImplementedError, match='use_backend\\("torch"\\)'):
+        second.sum().backward()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_forward_mode(backend):
+    p = problem(4, 5, radii=(2,))
+
+    def function(image, seeds):
+        return reblur_ops.reblur(image, seeds, p.weights, radii=(2,))
+
+    tensors, tangents = (p.image, p.seeds), (torch.randn_like(p.image), torch.randn_like(p.seeds))
+    with reblur_ops.use_backend(backend):
+        _, derivative = torch.func.jvp(function, tensors, tangents)
+        step = 1e-6
+        ahead, behind = (
+            function(*(t + sign * step * d for t, d in zip(tensors, tangents, strict=True))) for sign in (1, -1)
+        )
+    assert torch.allclose(derivative, (ahead - behind) / (2 * step), atol=1e-8)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_vmap(backend):
+    p = problem(4, 5, batch=2, radii=(2,))
+    image = torch.randn(3, *p.image.shape, dtype=torch.float64)
+    weights = torch.randn(*p.weights.shape, 3, dtype=torch.float64)
+    with reblur_ops.use_backend(backend):
+        mapped = torch.func.vmap(lambda i, w: reblur_ops.reblur(i, p.seeds, w, radii=(2,)), in_dims=(0, -1))(
+            image, weights
+        )
+        for k in range(3):
+            assert_close(mapped[k], reblur_ops.reblur(image[k], p.seeds, weights[..., k], radii=(2,)), torch.float64)
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "native"])
+def test_gradients_of_each_sample_by_vmap(backend):
+    p = problem(4, 5, batch=3, radii=(2,))
+
+    def loss(image, seeds, weights):
+        return reblur_ops.reblur(image[None], seeds[None], weights[None], radii=(2,)).square().sum()
+
+    with reblur_ops.use_backend(backend):
+        per_sample = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2)))(*p.tensors)
+        leaves = [t.requires_grad_() for t in p.tensors]
+        reblur_ops.reblur(*leaves, radii=(2,)).square().sum().backward()
+    for actual, leaf in zip(per_sample, leaves, strict=True):
+        assert_close(actual, leaf.grad, torch.float64)
+
+
+@native
+def test_functional_gradients_are_refused_natively():
+    """PyTorch's registered operators have none; nothing is computed wrongly in silence."""
+    p = problem(4, 5, batch=1, radii=(2,))
+    with reblur_ops.use_backend("native"), pytest.raises(RuntimeError, match="functorch transforms"):
+        torch.func.grad(lambda image: reblur_ops.reblur(image, *p.tensors[1:], radii=(2,)).sum())(p.image)
 
 
 @native
@@ -169,19 +252,33 @@ def test_the_torch_backend_has_second_derivatives():
 def test_operators_called_directly_refuse_what_does_not_fit(dtype):
     """torch.ops is public: nothing that reaches it may crash the process."""
     p = problem().to(dtype)
-    op = torch.ops.reblur_ops.reblur
-    radii = reblur_ops.PUBLISHED_RADII
-    with pytest.raises(ValueError, match="seeds must have shape"):
-        op(p.image, p.seeds[:, 1:], p.weights, radii, "square", "zeros")
+    ops = torch.ops.reblur_ops
+
+    def gather(image, seeds, weights, radii=reblur_ops.PUBLISHED_RADII, support="square", padding="zeros"):
+        ops.gather(image, seeds, weights, "seeds", radii, support, "softmax", padding)
+
+    with pytest.raises(ValueError, match="parameters must have shape"):
+        gather(p.image, p.seeds[:, 1:], p.weights)
     with pytest.raises(ValueError, match="image must have shape"):
-        op(p.image[:, :, 1:], *p.tensors[1:], radii, "square", "zeros")
+        gather(p.image[:, :, 1:], *p.tensors[1:])
     with pytest.raises(ValueError, match="radii must increase"):
-        op(*p.tensors, (1, 16), "square", "zeros")
+        gather(*p.tensors, radii=(1, 16))
     with pytest.raises(ValueError, match="support must be"):
-        op(*p.tensors, radii, "round", "zeros")
+        gather(*p.tensors, support="round")
     with pytest.raises(ValueError, match="reflect padding needs"):
-        op(*(t[:, :, :7] for t in p.tensors), radii, "square", "reflect")
+        gather(*(t[:, :, :7] for t in p.tensors), padding="reflect")
+    with pytest.raises(ValueError, match="weights must be given"):
+        gather(p.image, p.seeds, None)
+    with pytest.raises(ValueError, match="family must be"):
+        ops.gather(*p.tensors, "box", (3,), "square", "softmax", "zeros")
+    with pytest.raises(ValueError, match="normalize must be"):
+        ops.gather(p.image, p.seeds[:, :4], None, "radial", (3,), "square", "max", "zeros")
+    with pytest.raises(ValueError, match="must hold 1 to 1 values"):
+        ops.gather(p.image, p.seeds[:, :1], None, "disk", (3, 4), "square", "softmax", "zeros")
+    with pytest.raises(ValueError, match="between 1 and 64"):
+        ops.scatter(p.image, p.seeds[:, :1], None, "disk", (65,), "square", "softmax", "zeros")
+    with pytest.raises(ValueError, match="have no class weights"):
+        ops.class_weights(p.seeds[:, :1], None, "gaussian", (3,), "square", "softmax")
+    kernel = families.seeds(reblur_ops.PUBLISHED_RADII, "square")
     with pytest.raises(ValueError, match="image must be given"):
-        torch.ops.reblur_ops.reblur_backward(
-            p.grad_output, None, *p.tensors[1:], radii, "square", "zeros", False, True, False
-        )
+        ops.gather_backward(p.grad_output, None, *p.tensors[1:], *kernel, "zeros", False, True, False)

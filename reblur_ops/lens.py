@@ -1,0 +1,112 @@
+"""A thin lens: how far out of focus a depth is, and the picture that comes of it."""
+
+import math
+import numbers
+
+from torch import Tensor
+
+from reblur_ops import checks
+from reblur_ops.functional import disk_blur, gaussian_blur
+from reblur_ops.geometry import MAX_ANALYTIC_RADIUS
+
+KERNELS = ("disk", "gaussian")
+
+
+def coc_radius(
+    depth: Tensor,
+    focus: float | Tensor,
+    aperture: float | Tensor,
+    focal_length: float | Tensor,
+    pixel_pitch: float | Tensor,
+) -> Tensor:
+    """The radius of the circle of confusion, in pixels.
+
+    A thin lens of focal length f and aperture A, focused at depth s, images a point at depth z as a disk of radius::
+
+        ρ = A/2 · f / (s - f) · |z - s| / z  / pixel_pitch
+
+    All lengths are in one unit, say metres. Each argument may be a tensor that broadcasts with depth; differentiable in
+    all of them.
+
+    Args:
+        depth: z, of any shape, floating point: the distance from the lens, > 0. Infinity is far away.
+        focus: s, the distance in focus, > focal_length.
+        aperture: A, the diameter of the entrance pupil: focal length divided by f-number.
+        focal_length: f, > 0.
+        pixel_pitch: the distance from pixel to pixel on the sensor, > 0.
+
+    Returns:
+        In the shape that the arguments broadcast to, in pixels, >= 0.
+
+    Raises:
+        TypeError: depth is not a floating point tensor, or another argument neither a number nor a tensor.
+        ValueError: a number out of its range; values in tensors are not looked at.
+    """
+    if not isinstance(depth, Tensor) or not depth.is_floating_point():
+        raise TypeError(f"depth must be a floating point torch.Tensor, got {getattr(depth, 'dtype', type(depth))}")
+    numbers_given = {"aperture": aperture, "focal_length": focal_length, "pixel_pitch": pixel_pitch, "focus": focus}
+    for name, value in numbers_given.items():
+        if isinstance(value, Tensor):
+            continue
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}")
+        if not (value >= 0 if name == "aperture" else value > 0):
+            raise ValueError(f"{name} must be {'>= 0' if name == 'aperture' else '> 0'}, got {value}")
+    if not isinstance(focus, Tensor) and not isinstance(focal_length, Tensor) and focus <= focal_length:
+        raise ValueError(f"focus must be farther than the focal length, {focal_length}, got {focus}")
+    # |z - s| / z, as |1 - s/z|, which an infinite depth survives.
+    return aperture * focal_length / (focus - focal_length) * (1 - focus / depth).abs() / (2 * pixel_pitch)
+
+
+def defocus(
+    image: Tensor,
+    depth: Tensor,
+    focus: float | Tensor,
+    aperture: float | Tensor,
+    focal_length: float | Tensor,
+    pixel_pitch: float | Tensor,
+    *,
+    max_radius: int,
+    kernel: str = "disk",
+    direction: str = "scatter",
+    padding: str = "replicate",
+    normalize_scatter: bool | None = None,
+) -> Tensor:
+    """The picture of a scene by a thin lens: `coc_radius`, then `disk_blur` or `gaussian_blur`.
+
+    It blurs what the picture shows, and knows nothing of what something near hides. A lens adds light: give linear
+    values, not sRGB.
+
+    Args:
+        image: (N, C, H, W), floating point, linear light.
+        depth: (N, 1, H, W), in the dtype of the image, as for `coc_radius`.
+        focus, aperture, focal_length, pixel_pitch: as for `coc_radius`.
+        max_radius: 1 to 64, pixels: larger circles of confusion count as this.
+        kernel: "disk" or "gaussian", with a σ of half the circle's radius, so that both have the same RMS radius, and a
+            window of 3σ, at most 64.
+        direction: as for `reblur`. "scatter", as light does: what is out of focus spreads over what is in focus.
+        padding: as for `reblur`.
+        normalize_scatter: as for `reblur`; None is True for direction "scatter".
+
+    Returns:
+        (N, C, H, W), as `disk_blur`.
+
+    Raises:
+        TypeError, ValueError: as `coc_radius` and `disk_blur`.
+    """
+    checks.choice("kernel", kernel, KERNELS)
+    radius = coc_radius(depth, focus, aperture, focal_length, pixel_pitch)
+    normalize = direction == "scatter" if normalize_scatter is None else normalize_scatter
+    if kernel == "disk":
+        return disk_blur(
+            image, radius, max_radius=max_radius, direction=direction, padding=padding, normalize_scatter=normalize
+        )
+    largest = checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)
+    return gaussian_blur(
+        image,
+        radius.clamp(max=largest) / 2,
+        radius=min(math.ceil(1.5 * largest), MAX_ANALYTIC_RADIUS),
+        direction=direction,
+        padding=padding,
+        normalize_scatter=normalize,
+    )

@@ -1,0 +1,395 @@
+"""Every family of kernels in both directions: values and gradients against the definition, and what they promise."""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import reblur_ops
+from tests.problems import BACKENDS, assert_close
+
+DIRECTIONS = ("gather", "scatter")
+PADDINGS = ("zeros", "replicate", "reflect")
+native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+fast = [name for name in BACKENDS if name != "reference"]
+
+
+class Blur(NamedTuple):
+    """A family with its options, as a call on an image and one parameter."""
+
+    name: str
+    radius: int
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    def __str__(self) -> str:
+        return "-".join([self.name, str(self.radius), *map(str, self.options.values())])
+
+    def parameter(self, height: int, width: int, batch: int = 2, seed: int = 0) -> Tensor:
+        """Random, in float64; of either sign, from nothing up to beyond the largest."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.name == "radial":
+            profile = torch.randn(batch, self.radius + 1, height, width, generator=generator, dtype=torch.float64)
+            return profile.abs() + 0.1 if self.options.get("normalize") == "sum" else 2 * profile
+        uniform = torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64)
+        largest = self.radius * (0.6 if self.name == "gaussian" else 1.2)
+        sign = torch.where(torch.arange(width) % 3 == 0, -1.0, 1.0)
+        return uniform * largest * sign
+
+    def __call__(self, image: Tensor, parameter: Tensor, **options: Any) -> Tensor:
+        if self.name == "gaussian":
+            return reblur_ops.gaussian_blur(image, parameter, radius=self.radius, **options)
+        if self.name == "disk":
+            return reblur_ops.disk_blur(image, parameter, max_radius=self.radius, **options)
+        return reblur_ops.radial_blur(image, parameter, **self.options, **options)
+
+
+BLURS = [
+    Blur("gaussian", 3),
+    Blur("gaussian", 7),
+    Blur("disk", 3),
+    Blur("disk", 7),
+    *(
+        Blur("radial", radius, {"normalize": normalize, "support": support})
+        for radius in (3, 7)
+        for normalize in ("softmax", "sum", "none")
+        for support in ("square", "disk")
+    ),
+]
+WIDE = [Blur("gaussian", 20), Blur("disk", 20), Blur("disk", 64)]
+
+
+def images(height: int, width: int, batch: int = 2, channels: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x, g = (torch.randn(batch, channels, height, width, generator=generator, dtype=torch.float64) for _ in range(2))
+    return x, g
+
+
+def run(blur: Blur, image: Tensor, parameter: Tensor, grad_output: Tensor, backend: str, **options: Any):
+    leaves = [t.detach().requires_grad_() for t in (image, parameter)]
+    with reblur_ops.use_backend(backend):
+        output = blur(*leaves, **options)
+    output.backward(grad_output)
+    return [output.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def compare(actual, expected, dtype):
+    for name, a, e in zip(("output", "grad_image", "grad_parameter"), actual, expected, strict=True):
+        assert a.dtype == dtype
+        assert_close(a, e, dtype, name)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("blur", BLURS, ids=str)
+@pytest.mark.parametrize("backend", fast)
+def test_values_and_gradients(backend, blur, direction, padding):
+    image, grad_output = images(11, 22)
+    parameter = blur.parameter(11, 22)
+    options = {"direction": direction, "padding": padding}
+    expected = run(blur, image, parameter, grad_output, "reference", **options)
+    for dtype in (torch.float64, torch.float32):
+        # Rounding moves what lies on a disk's edge to its other side: the parameter is rounded first.
+        rounded = parameter.to(dtype)
+        if dtype == torch.float32:
+            expected = run(blur, image, rounded.double(), grad_output, "reference", **options)
+        compare(run(blur, image.to(dtype), rounded, grad_output.to(dtype), backend, **options), expected, dtype)
+
+
+@pytest.mark.parametrize("normalize_scatter", [False, True])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("backend", fast)
+def test_reblur_in_both_directions(backend, direction, normalize_scatter):
+    if normalize_scatter and direction == "gather":
+        pytest.skip("there is none")
+    generator = torch.Generator().manual_seed(2)
+    image, seeds, weights, grad_output = (
+        torch.randn(2, channels, 9, 13, generator=generator, dtype=torch.float64) for channels in (3, 35, 8, 3)
+    )
+    results = []
+    for name in (backend, "reference"):
+        leaves = [t.clone().requires_grad_() for t in (image, seeds, weights.softmax(1))]
+        with reblur_ops.use_backend(name):
+            output = reblur_ops.reblur(
+                *leaves, padding="replicate", direction=direction, normalize_scatter=normalize_scatter
+            )
+        output.backward(grad_output)
+        results.append([output, *(leaf.grad for leaf in leaves)])
+    for a, e in zip(*results, strict=True):
+        assert_close(a, e, torch.float64)
+
+
+@native
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 37), (37, 1), (5, 3), (9, 70), (3, 300)], ids=str)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 5), Blur("disk", 6), Blur("radial", 4)], ids=str)
+def test_odd_sizes(blur, shape, direction):
+    image, grad_output = images(*shape, batch=1, channels=2)
+    parameter = blur.parameter(*shape, batch=1)
+    options = {"direction": direction, "padding": "replicate"}
+    expected = run(blur, image, parameter, grad_output, "reference", **options)
+    compare(run(blur, image, parameter, grad_output, "native", **options), expected, torch.float64)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("blur", WIDE, ids=str)
+@pytest.mark.parametrize("backend", fast)
+def test_large_radii(backend, blur, direction, padding):
+    height, width = (66, 67) if padding == "reflect" and blur.radius == 64 else (24, 35)
+    if blur.radius == 64 and backend == "torch" and padding != "zeros":
+        pytest.skip("slow, and the padding is that of smaller radii")
+    image, grad_output = images(height, width, batch=1, channels=1)
+    parameter = blur.parameter(height, width, batch=1)
+    options = {"direction": direction, "padding": padding}
+    expected = run(blur, image, parameter, grad_output, "reference", **options)
+    compare(run(blur, image, parameter, grad_output, backend, **options), expected, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 5), Blur("disk", 6), Blur("radial", 4)], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_half_precision_is_computed_in_float32(backend, blur, direction, dtype):
+    image, grad_output = (t.to(dtype) for t in images(9, 20))
+    parameter = blur.parameter(9, 20).to(dtype)
+    options = {"direction": direction, "normalize_scatter": direction == "scatter"}
+    expected = run(blur, *(t.double() for t in (image, parameter, grad_output)), "reference", **options)
+    compare(run(blur, image, parameter, grad_output, backend, **options), expected, dtype)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("blur", [*BLURS, *WIDE[:2]], ids=str)
+@pytest.mark.parametrize("backend", fast)
+def test_scatter_is_the_adjoint_of_gather(backend, blur, padding):
+    size = (23, 25)
+    x, z = images(*size)
+    parameter = blur.parameter(*size)
+    with reblur_ops.use_backend(backend):
+        gathered = blur(x, parameter, direction="gather", padding=padding)
+        scattered = blur(z, parameter, direction="scatter", padding=padding)
+    left, right = (gathered * z).sum(), (x * scattered).sum()
+    assert abs(left - right) <= 1e-12 * max((gathered * z).abs().sum(), 1)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 3), Blur("disk", 3), *BLURS[4:10]], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradcheck(backend, blur, direction):
+    image, _ = images(4, 5, batch=1, channels=2)
+    leaves = [image.requires_grad_(), blur.parameter(4, 5, batch=1).requires_grad_()]
+    with reblur_ops.use_backend(backend):
+        assert gradcheck(lambda *t: blur(*t, direction=direction, padding="replicate"), leaves)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 2), Blur("disk", 2), Blur("disk", 16), Blur("radial", 2)], ids=str)
+@pytest.mark.parametrize("backend", fast)
+def test_second_derivatives(backend, blur, direction):
+    image, _ = images(3, 3, batch=1, channels=1)
+    leaves = [image.requires_grad_(), blur.parameter(3, 3, batch=1).requires_grad_()]
+    with reblur_ops.use_backend(backend):
+        assert gradgradcheck(lambda *t: blur(*t, direction=direction), leaves)
+
+
+@native
+@pytest.mark.parametrize("name", ["gather", "scatter"])
+@pytest.mark.parametrize("blur", [Blur("gaussian", 3), Blur("disk", 3), Blur("radial", 3)], ids=str)
+def test_opcheck(blur, name):
+    image, grad_output = images(5, 6)
+    parameter = blur.parameter(5, 6)
+    kernel = (blur.name, (blur.radius,), "disk", "softmax", "replicate")
+    op, backward = (getattr(torch.ops.reblur_ops, n).default for n in (name, f"{name}_backward"))
+    torch.library.opcheck(op, (image.requires_grad_(), parameter.requires_grad_(), None, *kernel))
+    tensors = (grad_output, image.detach(), parameter.detach(), None)
+    torch.library.opcheck(backward, (*tensors, *kernel, True, True, False))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 9), Blur("disk", 9)], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_blur_is_the_identity_and_its_gradient_finite(backend, blur, direction):
+    image, grad_output = images(7, 20)
+    image[:, :, 3] = 0
+    for dtype in (torch.float32, torch.float64):
+        x, nothing = image.to(dtype), torch.zeros(2, 1, 7, 20, dtype=dtype)
+        output, grad_image, grad_parameter = run(blur, x, nothing, grad_output.to(dtype), backend, direction=direction)
+        assert torch.equal(output, x)
+        assert torch.equal(grad_image, grad_output.to(dtype))
+        assert torch.equal(grad_parameter, torch.zeros_like(nothing))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_sign_of_a_width_is_ignored(backend):
+    image, grad_output = images(8, 9)
+    for blur in (Blur("gaussian", 4), Blur("disk", 4)):
+        parameter = blur.parameter(8, 9)
+        plus = run(blur, image, parameter.abs(), grad_output, backend)
+        either = run(blur, image, parameter, grad_output, backend)
+        assert torch.equal(either[0], plus[0])
+        assert torch.equal(either[2], plus[2] * parameter.sign())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_disk_larger_than_the_largest_counts_as_that(backend):
+    image, grad_output = images(8, 9)
+    larger, largest = torch.full((2, 1, 8, 9), 5.7).double(), torch.full((2, 1, 8, 9), 4.0).double()
+    output, _, grad = run(Blur("disk", 4), image, larger, grad_output, backend)
+    assert torch.equal(output, run(Blur("disk", 4), image, largest, grad_output, backend)[0])
+    assert torch.equal(grad, torch.zeros_like(grad))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_kernels_are_those_of_the_formulas(backend):
+    """An impulse at the centre, blurred everywhere alike, shows the kernel."""
+    impulse = torch.zeros(1, 1, 15, 15, dtype=torch.float64)
+    impulse[0, 0, 7, 7] = 1
+    offsets = torch.arange(-7, 8, dtype=torch.float64)
+    distance = (offsets[:, None] ** 2 + offsets**2).sqrt()
+    full = torch.full((1, 1, 15, 15), 2.3, dtype=torch.float64)
+    profile = torch.arange(8, 0, -1, dtype=torch.float64)[None, :, None, None].expand(1, 8, 15, 15)
+    with reblur_ops.use_backend(backend):
+        shown = {
+            "gaussian": reblur_ops.gaussian_blur(impulse, full, radius=7),
+            "disk": reblur_ops.disk_blur(impulse, full, max_radius=7),
+            "none": reblur_ops.radial_blur(impulse, profile, normalize="none"),
+            "softmax": reblur_ops.radial_blur(impulse, profile, support="square"),
+        }
+    line = (8 - distance).where(distance <= 7, torch.zeros(()).double())
+    expected = {
+        "gaussian": torch.exp(-(distance**2) / (2 * 2.3**2)),
+        "disk": (2.8 - distance).clamp(0, 1),
+        "none": line,
+        "softmax": line.exp(),
+    }
+    for name, kernel in expected.items():
+        kernel = kernel if name == "none" else kernel / kernel.sum()
+        assert torch.allclose(shown[name][0, 0], kernel, rtol=1e-12, atol=1e-15), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_radial_with_one_radius_is_reblur_with_one(backend):
+    image, _ = images(9, 10)
+    profile = Blur("radial", 5).parameter(9, 10).abs()
+    weights = torch.tensor([0.0, 1.0]).double()[None, :, None, None].expand(2, 2, 9, 10)
+    with reblur_ops.use_backend(backend):
+        for support in ("square", "disk"):
+            options = {"support": support, "padding": "replicate", "direction": "scatter"}
+            expected = reblur_ops.reblur(image, profile, weights, radii=(5,), **options)
+            assert_close(reblur_ops.radial_blur(image, profile, **options), expected, torch.float64)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_normalised_scatter_keeps_what_is_uniform(backend, padding):
+    image = torch.full((2, 3, 12, 14), 0.7, dtype=torch.float64)
+    for blur in (Blur("gaussian", 5), Blur("disk", 5), Blur("radial", 5)):
+        with reblur_ops.use_backend(backend):
+            options = {"direction": "scatter", "padding": padding}
+            parameter = blur.parameter(12, 14)
+            assert torch.allclose(blur(image, parameter, normalize_scatter=True, **options), image)
+            assert not torch.allclose(blur(image, parameter, **options), image, atol=0.01)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_light_spreads_from_the_blurred_and_not_into_it(backend):
+    """A bright line out of focus beside a dark plane in focus: scatter crosses the edge, gather does not."""
+    image = torch.zeros(1, 1, 21, 21, dtype=torch.float64)
+    image[:, :, :, 9] = 1
+    radius = torch.zeros(1, 1, 21, 21, dtype=torch.float64)
+    radius[:, :, :, :10] = 4
+    with reblur_ops.use_backend(backend):
+        gathered, scattered = (
+            reblur_ops.disk_blur(image, radius, max_radius=4, direction=direction) for direction in DIRECTIONS
+        )
+    assert gathered[..., 10:].abs().max() == 0
+    assert scattered[0, 0, 10, 10] > 0.05
+    assert scattered[0, 0, 10, 14:].abs().max() == 0
+
+
+def test_the_default_gaussian_radius_is_three_sigma():
+    image, _ = images(30, 30, batch=1)
+    for largest, radius in ((0.0, 1), (1.1, 4), (2.0, 6), (30.0, 64)):
+        sigma = torch.linspace(0, largest, 900).double().view(1, 1, 30, 30)
+        expected = reblur_ops.gaussian_blur(image, sigma, radius=radius)
+        assert torch.equal(reblur_ops.gaussian_blur(image, sigma), expected)
+    with pytest.raises(ValueError, match="sigma must be finite"):
+        reblur_ops.gaussian_blur(image, sigma / 0)
+    assert reblur_ops.gaussian_blur(image[:0], sigma[:0]).shape == (0, 3, 30, 30)
+
+
+@native
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_nan_stays_where_it_is(direction):
+    """A pixel without a sound width makes no neighbour unsound that its kernel cannot reach."""
+    image, _ = images(20, 40)
+    for blur in (Blur("gaussian", 3), Blur("disk", 3)):
+        for value in (math.nan, math.inf):
+            parameter = blur.parameter(20, 40)
+            sound = blur(image, parameter, direction=direction)
+            parameter[0, 0, 10, 20] = value
+            broken = blur(image, parameter, direction=direction)
+            far = torch.ones_like(broken, dtype=torch.bool)
+            far[0, :, 7:14, 17:24] = False
+            assert torch.equal(broken[far], sound[far])
+
+
+@native
+def test_disk_memory_does_not_grow_with_the_window():
+    """A radius of 64 has 16641 taps: none of them in memory. The output, a few rows of states, no more."""
+    image = torch.rand(1, 3, 256, 256)
+    radius = torch.full((1, 1, 256, 256), 2.0)
+    with torch.profiler.profile(profile_memory=True) as profiler:
+        reblur_ops.disk_blur(image, radius, max_radius=64, direction="scatter")
+    allocated = sum(event.self_cpu_memory_usage for event in profiler.key_averages() if event.self_cpu_memory_usage > 0)
+    assert allocated < 12 * 1024 * 1024
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("name", ["gaussian", "disk", "radial"])
+@pytest.mark.parametrize("backend", fast)
+def test_compiles_to_one_graph(backend, name, direction):
+    blur = Blur(name, 4)
+    image, _ = images(9, 10)
+    parameter = blur.parameter(9, 10)
+
+    def loss(image, parameter):
+        return blur(torch.tanh(image), parameter, direction=direction).square().sum()
+
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    eager, traced = ([t.clone().requires_grad_() for t in (image, parameter)] for _ in range(2))
+    with reblur_ops.use_backend(backend):
+        loss(*eager).backward()
+        compiled(*traced).backward()
+    for a, b in zip(traced, eager, strict=True):
+        assert_close(a.grad, b.grad, torch.float64)
+
+
+def test_bad_input_gets_one_clear_error():
+    image, _ = images(8, 9)
+    sigma, profile = torch.ones(2, 1, 8, 9).double(), torch.ones(2, 4, 8, 9).double()
+    gaussian, disk, radial = reblur_ops.gaussian_blur, reblur_ops.disk_blur, reblur_ops.radial_blur
+    for error, match, function, parameter, options in (
+        (ValueError, "sigma must have 1 channel, got", gaussian, profile, {}),
+        (ValueError, "sigma must have the batch, height", gaussian, sigma[:1], {}),
+        (TypeError, "sigma must have the dtype", gaussian, sigma.float(), {}),
+        (TypeError, "sigma must be a torch.Tensor", gaussian, 2.0, {}),
+        (ValueError, "radius must lie between 1 and 64", gaussian, sigma, {"radius": 65}),
+        (TypeError, "radius must be an integer", gaussian, sigma, {"radius": 2.5}),
+        (ValueError, "larger than the largest radius", gaussian, sigma, {"radius": 8, "padding": "reflect"}),
+        (ValueError, "radius_map must have 1 channel", disk, profile, {"max_radius": 3}),
+        (ValueError, "max_radius must lie between", disk, sigma, {"max_radius": 0}),
+        (ValueError, "direction must be one of", disk, sigma, {"max_radius": 3, "direction": "both"}),
+        (ValueError, "normalize_scatter needs", disk, sigma, {"max_radius": 3, "normalize_scatter": True}),
+        (ValueError, "profile must have 2 to 16 channels", radial, sigma, {}),
+        (ValueError, "normalize must be one of", radial, profile, {"normalize": "max"}),
+        (ValueError, "support must be one of", radial, profile, {"support": "round"}),
+        (ValueError, "padding must be one of", radial, profile, {"padding": "wrap"}),
+    ):
+        with pytest.raises(error, match=match):
+            function(image, parameter, **options)

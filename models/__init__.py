@@ -1,1 +1,1 @@
-"""Tasks that show and use the operator. `python -m models --help` lists them."""
+"""The framework, and tasks that use it. `python -m models --help` lists them."""

@@ -1,0 +1,136 @@
+"""Blocks and checks that several networks share."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IMAGE_CHANNELS = 3
+
+
+def check_image(name: str, tensor: Tensor, channels: int) -> None:
+    """Raise ValueError unless the tensor is (N, channels, H, W) with N, H, W >= 1, or TypeError if not floating."""
+    if tensor.dim() != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
+        raise ValueError(
+            f"{name} must have shape (N, {channels}, H, W) with N, H and W at least 1, got {tuple(tensor.shape)}"
+        )
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
+
+
+def check_same_size(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
+    """Raise ValueError unless batch, height and width agree."""
+    if tensor.shape[0] != like.shape[0] or tensor.shape[2:] != like.shape[2:]:
+        raise ValueError(
+            f"{name} must have the batch, height and width of {like_name}, "
+            f"{(like.shape[0], *like.shape[2:])}, got {(tensor.shape[0], *tensor.shape[2:])}"
+        )
+
+
+def check_integer(name: str, value: object, least: int = 1) -> None:
+    """Raise ValueError unless the value is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """(N, C, H, W) enlarged to the right and below to multiples of `multiple`, by repeating the edge.
+
+    Repeated, not mirrored or black: it fits an image of one pixel, and makes no edge that a network would see.
+    """
+    height, width = image.shape[-2:]
+    below, right = -height % multiple, -width % multiple
+    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel, with scale and shift: (N, C, H, W) -> (N, C, H, W).
+
+    Variance without Bessel's correction and 1e-5 added to it, as `torch.nn.LayerNorm`.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5)
+        return normal.permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, ReLU, convolution, added to what came in. No norm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class ResidualNet(nn.Module):
+    """3×3 convolution, residual blocks, 3×3 convolution, at the size of the image.
+
+    A pixel depends on those up to 2·(blocks + 1) away, and there are no statistics of the whole image.
+
+    Args:
+        in_channels, out_channels, width: channels at the start, at the end and between.
+        blocks: residual blocks, of two 3×3 convolutions each.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+        check_integer("width", width)
+        check_integer("blocks", blocks, 0)
+        self.first = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.last = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.blocks(self.first(x)))
+
+
+def pooled_statistics(blurry: Tensor, blur_map: Tensor) -> Tensor:
+    """What squeeze-excite pools: the mean of each channel of cat(blurry, blur_map), in float32.
+
+    Computed once over a whole image, it is what `pooled` of the deblurring networks takes for each of its tiles.
+
+    Args:
+        blurry: (N, 3, H, W), 0 … 1.
+        blur_map: (N, M, H, W).
+
+    Returns:
+        (N, 3 + M).
+    """
+    return torch.cat([part.mean((2, 3), dtype=torch.float32) for part in (blurry, blur_map)], dim=1)
+
+
+class SqueezeExcite(nn.Module):
+    """Each channel times a number from 0 to 1 that depends on the means of all (Hu et al., CVPR 2018).
+
+    (N, C, H, W) -> (N, C, H, W), with C → C/reduction → C between, without biases.
+
+    Memory: the input and a scaled copy, 8·C bytes a pixel in float32; for a 4K image (3840 × 2160) and the 38 channels
+    of picture and blur map 2.5 GB. The means make a tile's result depend on the tile; hence `pooled`.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.squeeze = nn.Linear(channels, hidden, bias=False)
+        self.excite = nn.Linear(hidden, channels, bias=False)
+        # Means of pictures are positive. Weights of either sign would leave each of the few hidden channels dead from
+        # the start, behind its ReLU, in one of two cases.
+        with torch.no_grad():
+            self.squeeze.weight.abs_()
+
+    def forward(self, x: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """Scale the channels by their means, or, if given, by means (N, C) taken elsewhere: over the whole image."""
+        if pooled is None:
+            pooled = x.mean((2, 3), dtype=torch.float32)
+        elif pooled.shape != x.shape[:2]:
+            raise ValueError(f"pooled must have shape (N, C), {tuple(x.shape[:2])}, got {tuple(pooled.shape)}")
+        scale = torch.sigmoid(self.excite(F.relu(self.squeeze(pooled.to(self.squeeze.weight.dtype)))))
+        return x * scale[:, :, None, None].to(x.dtype)

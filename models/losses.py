@@ -1,0 +1,134 @@
+"""The losses of the two stages of training (arXiv 2409.17792, and its published implementation)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The options of the losses; `PUBLISHED_LOSSES` repeats the published implementation."""
+
+    eps: float = 1e-3  # of Charbonnier
+    reblurring: float = 0.5  # how much the reblurred image counts
+    blur_map: float = 0.5  # how much the blur map counts
+    # What of map and seeds is compared. The kernel sees their magnitudes: -2 and 2 are the same blur. As published:
+    # "signed".
+    compare: str = "magnitude"
+    # Whether the seeds are a fixed target. As published not: the gradient also draws them towards the map, away from
+    # the blur that they should find.
+    detach_seeds: bool = True
+
+    def __post_init__(self) -> None:
+        if self.compare not in ("magnitude", "signed"):
+            raise ValueError(f"compare must be one of 'magnitude', 'signed', got {self.compare!r}")
+
+
+PUBLISHED_LOSSES = LossConfig(compare="signed", detach_seeds=False)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """A loss and what it is made of."""
+
+    total: Tensor  # scalar
+    parts: dict[str, Tensor] = field(default_factory=dict)  # scalars as they count in the total, which is their sum
+
+
+def charbonnier(a: Tensor, b: Tensor, eps: float = 1e-3, mask: Tensor | None = None) -> Tensor:
+    """The mean of √((a - b)² + eps²): the absolute difference, smooth at 0.
+
+    With a mask, both images are multiplied by it first, as published: a pixel masked out counts eps and has gradient 0,
+    and the mean is over all pixels, so that the loss weighs less where less is trusted.
+
+    Args:
+        a, b: of one shape.
+        eps: where the quadratic part ends, in the unit of the images.
+        mask: what (N, 1, H, W) broadcasts to their shape; 0 … 1.
+
+    Returns:
+        A scalar, at least eps.
+
+    Raises:
+        ValueError: shapes that differ: broadcasting them is hardly ever meant.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"a and b must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+    difference = a - b if mask is None else a * mask - b * mask
+    return torch.sqrt(difference.square() + eps**2).mean()
+
+
+def first_stage(deblurred: Tensor, warped_sharp: Tensor, config: LossConfig | None = None) -> Losses:
+    """The loss of the first epochs: deblur towards the sharp image, aligned.
+
+    Args:
+        deblurred: (N, 3, H, W), from the blurry image, the map scaled by `blur_map_ramp`.
+        warped_sharp: (N, 3, H, W), the sharp image warped to the blurry one.
+
+    Returns:
+        Losses with the part "deblurred".
+    """
+    config = config or LossConfig()
+    return _losses(deblurred=charbonnier(deblurred, warped_sharp, config.eps))
+
+
+def second_stage(
+    *,
+    deblurred: Tensor,
+    sharp: Tensor,
+    warped_sharp: Tensor,
+    warped_deblurred: Tensor,
+    mask: Tensor,
+    sharp_mask: Tensor,
+    reblurred: Tensor,
+    blurry: Tensor,
+    blur_map: Tensor,
+    seeds: Tensor,
+    config: LossConfig | None = None,
+) -> Losses:
+    """The loss of the other epochs: alignment both ways, reblurring, and the blur map.
+
+        L(m·deblurred, m·warped_sharp) + L(m'·sharp, m'·warped_deblurred)
+            + 0.5·L(reblurred, blurry) + 0.5·L(|blur_map|, |seeds|)            L: Charbonnier
+
+    Args:
+        deblurred, sharp: (N, 3, H, W).
+        warped_sharp: the sharp image warped to the deblurred one, mask m: (N, 1, H, W), where that can be trusted.
+        warped_deblurred: the deblurred image warped to the sharp one, sharp_mask m': where that can be.
+        reblurred, blurry: (N, 3, H, W).
+        blur_map, seeds: (N, Σ(r+1), H, W), from the blur map network and the reblurring network.
+        config: the weights, and what of maps and seeds is compared.
+
+    Returns:
+        Losses with the parts "deblurred", "sharp", "reblurred" and "blur_map".
+    """
+    config = config or LossConfig()
+    return _losses(
+        deblurred=charbonnier(deblurred, warped_sharp, config.eps, mask),
+        sharp=charbonnier(sharp, warped_deblurred, config.eps, sharp_mask),
+        reblurred=config.reblurring * charbonnier(reblurred, blurry, config.eps),
+        blur_map=config.blur_map * blur_map_loss(blur_map, seeds, config),
+    )
+
+
+def blur_map_loss(blur_map: Tensor, seeds: Tensor, config: LossConfig | None = None) -> Tensor:
+    """How far the predicted map is from the seeds that the reblurring found, (N, Σ(r+1), H, W) each: a scalar."""
+    config = config or LossConfig()
+    target = seeds.detach() if config.detach_seeds else seeds
+    if config.compare == "magnitude":
+        blur_map, target = blur_map.abs(), target.abs()
+    return charbonnier(blur_map, target, config.eps)
+
+
+def blur_map_ramp(epoch: int, epochs: int = 15) -> float:
+    """What the map is multiplied by at an epoch, counted from 0: from near 0 to 1 at the end of the first stage.
+
+    0.001 + 0.999·(epoch + 1)/epochs, at most 1: at first the map is noise, and the deblurring network should not learn
+    to do without it once it is none.
+    """
+    return 0.001 + 0.999 * min(1.0, (epoch + 1) / epochs)
+
+
+def _losses(**parts: Tensor) -> Losses:
+    return Losses(torch.stack(list(parts.values())).sum(), parts)

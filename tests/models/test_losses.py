@@ -1,0 +1,100 @@
+"""The losses against their formulas."""
+
+import pytest
+import torch
+
+from models.losses import PUBLISHED_LOSSES, LossConfig, blur_map_ramp, charbonnier, first_stage, second_stage
+
+
+def pictures(count, channels=3):
+    return torch.randn(count, 2, channels, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_charbonnier():
+    a, b = pictures(2)
+    assert charbonnier(a, b) == pytest.approx(((a - b) ** 2 + 1e-6).sqrt().mean().item())
+    assert charbonnier(a, a) == pytest.approx(1e-3)
+    assert charbonnier(a, b, eps=0.5) == pytest.approx(((a - b) ** 2 + 0.25).sqrt().mean().item())
+    with pytest.raises(ValueError, match="same shape"):
+        charbonnier(a, b[:1])
+
+
+def test_charbonnier_with_a_mask():
+    a, b = (picture.requires_grad_() for picture in pictures(2))
+    mask = torch.zeros(2, 1, 5, 7)
+    mask[:, :, 2:, 1:] = 1
+    loss = charbonnier(a, b, mask=mask)
+    kept = ((a - b)[:, :, 2:, 1:] ** 2 + 1e-6).sqrt().sum()
+    assert loss.item() == pytest.approx((kept.item() + 1e-3 * (a.numel() - 2 * 3 * 3 * 6)) / a.numel())
+    loss.backward()
+    assert (a.grad[:, :, :2] == 0).all()
+    assert (a.grad[:, :, 2:, 1:] != 0).all()
+    assert torch.equal(a.grad, -b.grad)
+    # At 0 too the gradient is a number.
+    a.grad = None
+    charbonnier(a, a.detach(), mask=mask).backward()
+    assert (a.grad == 0).all()
+
+
+def stage(**changes):
+    names = ("deblurred", "sharp", "warped_sharp", "warped_deblurred", "reblurred", "blurry")
+    tensors = dict(zip(names, pictures(len(names)), strict=True))
+    tensors.update(zip(("blur_map", "seeds"), pictures(2, channels=35), strict=True))
+    generator = torch.Generator().manual_seed(3)
+    for name in ("mask", "sharp_mask"):
+        tensors[name] = torch.randint(0, 2, (2, 1, 5, 7), generator=generator).double()
+    return {**tensors, **changes}
+
+
+def test_the_first_stage():
+    deblurred, sharp = pictures(2)
+    losses = first_stage(deblurred, sharp)
+    assert losses.total == losses.parts["deblurred"] == charbonnier(deblurred, sharp)
+
+
+@pytest.mark.parametrize("config", [None, PUBLISHED_LOSSES, LossConfig(eps=0.1, reblurring=2.0, blur_map=0.25)])
+def test_the_second_stage(config):
+    t = stage()
+    losses = second_stage(**t, config=config)
+    options = config or LossConfig()
+
+    def loss(a, b):
+        return ((a - b) ** 2 + options.eps**2).sqrt().mean()
+
+    signed = options.compare == "signed"
+    expected = {
+        "deblurred": loss(t["mask"] * t["deblurred"], t["mask"] * t["warped_sharp"]),
+        "sharp": loss(t["sharp_mask"] * t["sharp"], t["sharp_mask"] * t["warped_deblurred"]),
+        "reblurred": options.reblurring * loss(t["reblurred"], t["blurry"]),
+        "blur_map": options.blur_map
+        * (loss(t["blur_map"], t["seeds"]) if signed else loss(t["blur_map"].abs(), t["seeds"].abs())),
+    }
+    assert {name: part.item() for name, part in losses.parts.items()} == pytest.approx(
+        {name: part.item() for name, part in expected.items()}
+    )
+    assert losses.total.item() == pytest.approx(sum(expected.values()).item())
+
+
+def test_the_sign_of_the_seeds_is_not_compared_but_as_published():
+    blur_map, _ = pictures(2, channels=35)
+    opposite = stage(blur_map=blur_map, seeds=-blur_map)
+    assert second_stage(**opposite).parts["blur_map"] == pytest.approx(0.5e-3)
+    assert second_stage(**opposite, config=PUBLISHED_LOSSES).parts["blur_map"] > 0.1
+    with pytest.raises(ValueError, match="compare must be one of"):
+        LossConfig(compare="both")
+
+
+def test_the_seeds_are_no_target_that_moves_but_as_published():
+    for config, moves in ((None, False), (PUBLISHED_LOSSES, True)):
+        t = stage()
+        for name in ("seeds", "blur_map"):
+            t[name].requires_grad_()
+        second_stage(**t, config=config).total.backward()
+        assert t["blur_map"].grad.abs().max() > 0
+        assert (t["seeds"].grad is not None) == moves
+
+
+def test_the_ramp():
+    assert blur_map_ramp(0) == pytest.approx(0.001 + 0.999 / 15)
+    assert blur_map_ramp(14) == blur_map_ramp(100) == pytest.approx(1)
+    assert blur_map_ramp(1, epochs=4) == pytest.approx(0.001 + 0.999 / 2)

@@ -1,0 +1,181 @@
+"""The framework: blur map network, deblurring network and reblurring network, and how they are kept in files."""
+
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import reblur_ops
+from models import weights
+from models.config import from_dict, to_dict
+from models.networks import BlurMapNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
+from models.weights import WeightsError
+
+DEBLURRING_NETWORKS: dict[str, type[DeblurringNetwork]] = {
+    "compact": CompactNet,
+    "unet": UNet,
+    "restormer": Restormer,
+    "own": OwnNet,
+}
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class BlurMapConfig:
+    """Arguments of `BlurMapNet`."""
+
+    width: int = 32
+    blocks: int = 3
+
+
+@dataclass(frozen=True)
+class DeblurConfig:
+    """Which deblurring network, and its arguments.
+
+    A network of your own:
+    `DeblurConfig("own", {"class_path": "my_package.MyNet", "arguments": {"depth": 4}, "multiple": 8})`; see `OwnNet`.
+    """
+
+    network: str = "compact"  # or "unet", "restormer", "own"
+    options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the network, but for map_channels
+    prior: bool = True  # whether it gets the blur map
+
+
+@dataclass(frozen=True)
+class ReblurConfig:
+    """Arguments of `ReblurringNet`."""
+
+    width: int = 64
+    blocks: int = 3
+    support: str = "square"
+    padding: str = "zeros"
+
+
+@dataclass(frozen=True)
+class FrameworkConfig:
+    """What a `Framework` is made of. JSON can hold it: `models.config`."""
+
+    radii: tuple[int, ...] = reblur_ops.PUBLISHED_RADII  # pixels; of the blur map and the reblurring alike
+    blur_map: BlurMapConfig | None = field(default_factory=BlurMapConfig)
+    deblur: DeblurConfig = field(default_factory=DeblurConfig)
+    reblur: ReblurConfig | None = field(default_factory=ReblurConfig)
+
+
+class Framework(nn.Module):
+    """Reblurring-guided single image defocus deblurring (arXiv 2409.17792).
+
+    Args:
+        config: what it is made of.
+
+    Attributes:
+        config: as given, with every option of the deblurring network written out.
+        blur_map: `BlurMapNet`, or None: then the deblurring network goes without, or gets a map from elsewhere.
+        deblur: a `DeblurringNetwork`.
+        reblur: `ReblurringNet`, or None: it is needed in training, and to see the blur.
+
+    Raises:
+        ValueError: an unknown network or option, by name, or arguments that its networks refuse.
+    """
+
+    def __init__(self, config: FrameworkConfig | None = None) -> None:
+        super().__init__()
+        config = config or FrameworkConfig()
+        map_channels, _ = reblur_ops.map_channels(config.radii)
+        network, options = _network_and_options(config.deblur)
+        self.config = replace(config, deblur=replace(config.deblur, options=options))
+        self.blur_map = None if config.blur_map is None else BlurMapNet(config.radii, **to_dict(config.blur_map))
+        self.deblur = network(map_channels if config.deblur.prior else 0, **options)
+        self.reblur = None if config.reblur is None else ReblurringNet(config.radii, **to_dict(config.reblur))
+
+    def forward(self, blurry: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """Deblur, as after training; training calls the parts.
+
+        Args:
+            blurry: (N, 3, H, W), 0 … 1, any size.
+            pooled: as for `DeblurringNetwork`, where blurry is a tile.
+
+        Returns:
+            (N, 3, H, W), clipped to 0 … 1.
+
+        Raises:
+            ValueError: shapes that do not fit; or the deblurring network needs a map and there is no blur map network.
+        """
+        if not self.deblur.map_channels:
+            blur_map = None
+        elif self.blur_map is None:
+            raise ValueError("this framework has no blur map network: call deblur(blurry, blur_map) with a map")
+        else:
+            blur_map = self.blur_map(blurry)
+        return self.deblur(blurry, blur_map, pooled).clamp(0, 1)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write `model.safetensors` and `config.json` into a folder, made if need be; each file whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(to_dict(self.config), indent=2) + "\n"
+        weights.write_safetensors(folder / WEIGHTS_FILE, self.state_dict())
+        weights.write_atomically(folder / CONFIG_FILE, text.encode())
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str]) -> "Framework":
+        """What `save_pretrained` wrote, in evaluation mode, on the CPU.
+
+        A network of your own is imported from Python's path, so its module runs; nothing else in the folder can.
+
+        Raises:
+            WeightsError: a file is missing or damaged, the configuration is not understood, or the weights do not fit:
+                then it names every tensor that differs.
+        """
+        folder = Path(path)
+        config = _read_config(folder / CONFIG_FILE)
+        state = weights.read_safetensors(folder / WEIGHTS_FILE)
+        try:
+            framework = cls(config)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"{folder / CONFIG_FILE}: {error}") from error
+        weights.load_exactly(framework, state, str(folder / WEIGHTS_FILE))
+        return framework.eval()
+
+
+def _read_config(path: Path) -> FrameworkConfig:
+    try:
+        return from_dict(FrameworkConfig, json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # no text, no JSON, or not this configuration
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _network_and_options(config: DeblurConfig) -> tuple[type[DeblurringNetwork], dict[str, Any]]:
+    """The class, and its keyword arguments with the defaults written out: a saved model must not change with them."""
+    if config.network not in DEBLURRING_NETWORKS:
+        raise ValueError(f"deblur.network must be one of {', '.join(DEBLURRING_NETWORKS)}, got {config.network!r}")
+    network = DEBLURRING_NETWORKS[config.network]
+    parameters = _keyword_parameters(network)
+    unknown = [f"deblur.options.{name}" for name in config.options if name not in parameters]
+    if unknown:
+        raise ValueError(f"unknown options: {', '.join(unknown)}; {config.network} has {', '.join(parameters)}")
+    required = [name for name, default in parameters.items() if default is inspect.Parameter.empty]
+    missing = [f"deblur.options.{name}" for name in required if name not in config.options]
+    if missing:
+        raise ValueError(f"{config.network} needs {', '.join(missing)}")
+    try:
+        # As JSON has them: a saved configuration is equal to the one read back.
+        return network, json.loads(json.dumps({**parameters, **config.options}))
+    except TypeError as error:
+        raise ValueError(f"deblur.options must be what JSON can hold: {error}") from error
+
+
+def _keyword_parameters(network: type[DeblurringNetwork]) -> Mapping[str, Any]:
+    parameters = inspect.signature(network).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}

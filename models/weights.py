@@ -1,0 +1,112 @@
+"""Weights in files: read without running anything, and put into a module only if all of them fit."""
+
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+
+class WeightsError(ValueError):
+    """A file or a state that does not hold the weights that it should. The message says what is wrong."""
+
+
+def read_torch(path: str | os.PathLike[str]) -> Any:
+    """What `torch.save` wrote, on the CPU, if it is tensors, numbers, texts and containers of them.
+
+    Raises:
+        WeightsError: the file is missing, truncated, of another kind, or would run code; none of it has run.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols; what matters is whether it can be read
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # whatever a damaged or hostile file makes the unpickler raise
+        # Torch's own message advises to load it all the same.
+        asked_for = re.search(r"GLOBAL (\S+)", str(error))
+        if asked_for:
+            reason = f"it asks to run {asked_for[1]}, which was not done"
+        else:
+            reason = "it is truncated, of another kind, or would run code, which was not done"
+        raise WeightsError(f"{path} must hold tensors, numbers, texts and containers of them: {reason}") from error
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        WeightsError: the file is missing, truncated or of another kind.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path} is no whole safetensors file: {error}") from error
+
+
+def write_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors, in whatever memory format they are. The file appears whole or not at all."""
+    # Cloned, as safetensors refuses tensors that share memory.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
+    }
+    write_atomically(path, safetensors.torch.save(tensors))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that, whenever it is interrupted, the path has what it had, or all of the new."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp lets only the owner read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def load_exactly(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, name_in_state: Callable[[str], str] | None = None
+) -> None:
+    """Copy a state into a module if names and shapes agree, all of them; else change nothing.
+
+    Args:
+        module: changed in place.
+        state: tensors by name.
+        source: what the state is called in the error.
+        name_in_state: what the state calls a tensor, from its name in the module; the same if None.
+
+    Raises:
+        WeightsError: names every tensor that is missing, not known, or of another shape, as the state calls it.
+    """
+    own = module.state_dict()
+    names = {name_in_state(name) if name_in_state else name: name for name in own}
+    shapes = {name: (tuple(own[names[name]].shape), tuple(state[name].shape)) for name in names if name in state}
+    differences = [
+        *(f"missing: {name} {tuple(own[names[name]].shape)}" for name in names if name not in state),
+        *(f"unknown: {name} {tuple(state[name].shape)}" for name in state if name not in names),
+        *(f"shape of {name}: {needed} needed, got {got}" for name, (needed, got) in shapes.items() if needed != got),
+    ]
+    if differences:
+        count = "1 tensor differs" if len(differences) == 1 else f"{len(differences)} tensors differ"
+        raise WeightsError(f"{source} does not fit {type(module).__name__}, {count}:\n  " + "\n  ".join(differences))
+    module.load_state_dict({names[name]: tensor for name, tensor in state.items()})

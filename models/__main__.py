@@ -5,10 +5,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-# Each is a module here, with add_arguments(parser), and run(args) that returns the exit status.
+# Each is a module here, - in its name for _, with add_arguments(parser), and run(args) that returns the exit status.
 TASKS = {
     "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
+    "import-official": "Turn a checkpoint of the published training code into a model of ours.",
 }
 
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m models", description="Tasks that show and use the operator.")
+    parser = argparse.ArgumentParser(prog="python -m models", description="Tasks of the framework.")
     subparsers = parser.add_subparsers(title="tasks", metavar="task", required=True)
     for name, summary in TASKS.items():
         task_parser = subparsers.add_parser(
@@ -31,7 +32,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         # PyTorch takes seconds to import, and --help has no use for it.
         if argv and argv[0] == name:
             try:
-                task = importlib.import_module(f"models.{name}")
+                task = importlib.import_module(f"models.{name.replace('-', '_')}")
             except ModuleNotFoundError as error:
                 task_parser.error(f"{error}; for all that the tasks need: pip install 'reblur-ops[models]'")
             task.add_arguments(task_parser)

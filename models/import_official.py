@@ -1,0 +1,37 @@
+"""The task that turns a checkpoint of the published training code into a model of ours."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from models.checkpoint import import_official
+from models.weights import WeightsError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="IN", help="file that the published training wrote")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for model.safetensors and config.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import. The exit status: 0, or 2 for a checkpoint that is refused or a folder that cannot be written."""
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        framework = import_official(args.checkpoint)
+        framework.save_pretrained(args.out)
+    except WeightsError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"cannot write to {args.out}: {error.strerror}")
+    parts = {"deblur": framework.config.deblur.network, "blur_map": "blur map network", "reblur": "reblurring network"}
+    for part, title in parts.items():
+        module = getattr(framework, part)
+        size = "none" if module is None else f"{sum(p.numel() for p in module.parameters()) / 1e6:.3f} M parameters"
+        print(f"{title}: {size}")
+    print(args.out)
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"python -m models import-official: error: {message}", file=sys.stderr)
+    return 2

@@ -12,7 +12,7 @@ help:
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
-	@echo "make bench         measure the operator against its rivals, benchmarks/results/"
+	@echo "make bench         measure the operator against its rivals, and the networks, benchmarks/results/"
 	@echo "make cuda-check    compile the CUDA sources for every architecture, benchmarks/results/cuda-resources.md"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there"
 	@echo "make readme-table  write the measured table into README.md"
@@ -50,6 +50,7 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.built
 	$(BIN)/python -m benchmarks.operator
+	$(BIN)/python -m benchmarks.networks
 
 cuda-check: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.cuda_resources

@@ -104,8 +104,8 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def save(name: str, rows: Sequence[Row], text: str) -> None:
-    """Write results/<name>.json and .md."""
+def save(name: str, rows: Sequence[Any], text: str) -> None:
+    """Write results/<name>.json and .md. The rows are dataclasses."""
     RESULTS.mkdir(exist_ok=True)
     records = [{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows]
     (RESULTS / f"{name}.json").write_text(json.dumps({**environment(), "rows": records}, indent=1) + "\n")

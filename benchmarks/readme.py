@@ -35,7 +35,23 @@ def operator_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"operator-cpu": operator_table}
+def networks_table(results: dict[str, Any]) -> str:
+    """Each network's size, time and memory."""
+    height, width = results["rows"][0]["shape"][2:]
+    lines = [
+        f"Median milliseconds for {height} × {width} pixels on {results['device']}, float32, without gradients, "
+        f"{results['date']}:",
+        "",
+        "| network | parameters | ms | bytes a pixel |",
+        "|---|---:|---:|---:|",
+    ]
+    for row in results["rows"]:
+        cells = (f"{row['parameters'] / 1e6:.3f} M", milliseconds(row["ms_p50"]), f"{row['bytes_per_pixel']:.0f}")
+        lines.append(f"| {row['network']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {"operator-cpu": operator_table, "networks-cpu": networks_table}
 
 
 def updated(text: str) -> str:

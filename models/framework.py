@@ -98,7 +98,8 @@ class Framework(nn.Module):
 
         Args:
             blurry: (N, 3, H, W), 0 … 1, any size.
-            pooled: as for `DeblurringNetwork`, where blurry is a tile.
+            pooled: where blurry is a tile, (N, 3 + M) of the whole image:
+                `pooled_statistics(image, framework.blur_map(image))`, which can be added up from tiles.
 
         Returns:
             (N, 3, H, W), clipped to 0 … 1.
@@ -152,7 +153,7 @@ def _read_config(path: Path) -> FrameworkConfig:
         return from_dict(FrameworkConfig, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # no text, no JSON, or not this configuration
+    except (ValueError, RecursionError) as error:  # no text, no JSON, or not this configuration
         raise WeightsError(f"{path}: {error}") from error
 
 

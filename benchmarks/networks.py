@@ -1,0 +1,98 @@
+"""How large are the networks, how fast on the CPU, and how much memory do they take?
+
+    python -m benchmarks.networks [--seconds S]
+
+Without gradients, in evaluation mode, at the default sizes. Memory is in proportion to the pixels, so that of a 4K
+image (3840 × 2160) follows from the measured one.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+import reblur_ops
+from benchmarks import harness
+from models.networks import BlurMapNet, CompactNet, ReblurringNet, Restormer, UNet
+
+SIZE = 256  # pixels, height and width: a multiple of what any of them needs
+PIXELS_4K = 3840 * 2160
+
+
+@dataclass
+class Row:
+    """One network."""
+
+    network: str
+    parameters: int
+    shape: list[int]
+    ms_p20: float
+    ms_p50: float
+    ms_p80: float
+    bytes_per_pixel: float  # largest memory allocated at once during a call, output included, inputs not
+
+    @property
+    def gb_4k(self) -> float:
+        return self.bytes_per_pixel * PIXELS_4K / 1e9
+
+
+def networks() -> dict[str, tuple[nn.Module, int]]:
+    """Each network, and the channels of what it takes beside the blurry image."""
+    map_channels, _ = reblur_ops.map_channels()
+    return {
+        "blur map": (BlurMapNet(), 0),
+        "reblurring": (ReblurringNet(), 3),
+        "compact": (CompactNet(), map_channels),
+        "U-Net": (UNet(), map_channels),
+        "Restormer": (Restormer(), map_channels),
+    }
+
+
+def call(network: nn.Module, channels: int) -> Callable[[], object]:
+    generator = torch.Generator().manual_seed(0)
+    blurry = torch.rand(1, 3, SIZE, SIZE, generator=generator)
+    arguments = (blurry, torch.rand(1, channels, SIZE, SIZE, generator=generator)) if channels else (blurry,)
+    network.eval()
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network(*arguments)
+
+    return run
+
+
+def table(rows: list[Row]) -> str:
+    lines = [
+        "| network | parameters | ms (20 / 50 / 80 %) | bytes a pixel | GB at 4K |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        times = " / ".join(harness.milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
+        size = f"{row.parameters / 1e6:.3f} M"
+        lines.append(f"| {row.network} | {size} | {times} | {row.bytes_per_pixel:.0f} | {row.gb_4k:.3g} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=30, help="for all together (default: %(default)s)")
+    arguments = parser.parse_args()
+    contenders = networks()
+    calls = [call(*contender) for contender in contenders.values()]
+    peaks = [harness.peak_memory(each) for each in calls]
+    times = harness.time_in_turns(calls, seconds=arguments.seconds)
+    rows = [
+        Row(name, sum(p.numel() for p in network.parameters()), [1, 3, SIZE, SIZE], *percentiles, peak / SIZE**2)
+        for (name, (network, _)), percentiles, peak in zip(contenders.items(), times, peaks, strict=True)
+    ]
+    where = harness.environment()
+    title = (
+        f"# The networks on the CPU\n\n{where['device']}, torch {where['torch']}, {where['date']}. 1×3×{SIZE}×{SIZE}, "
+    )
+    harness.save("networks-cpu", rows, f"{title}float32, without gradients.\n\n{table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()

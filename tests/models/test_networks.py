@@ -203,8 +203,12 @@ def test_the_compact_network_sees_as_far_as_it_says():
     assert not torch.allclose(tile[..., : reach // 2], whole[..., cut : cut + reach // 2], atol=1e-6)
 
 
-def test_the_compact_network_is_small():
-    assert 1e6 < sum(p.numel() for p in CompactNet().parameters()) < 2e6
+@torch.no_grad()
+def test_the_compact_network_is_small_and_starts_near_the_blurry_image():
+    network = CompactNet()
+    assert 1e6 < sum(p.numel() for p in network.parameters()) < 2e6
+    blurry, blur_map = inputs(32, 32, map_channels=35)
+    assert (network(blurry, blur_map) - blurry).square().mean().sqrt() < 0.1
 
 
 @torch.no_grad()

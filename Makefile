@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help demo test lint format bench readme-table cuda-check gpu clean
+.PHONY: help demo gallery test lint format bench readme-table cuda-check gpu clean
 
 help:
 	@echo "make demo          recover the blur of a photograph, and write a page that shows it, runs/demo/index.html"
+	@echo "make gallery       show one photograph through every family of kernels, runs/gallery/index.html"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
@@ -33,6 +34,9 @@ $(VENV)/.built: $(VENV)/.installed setup.py $(NATIVE_SOURCES)
 
 demo: $(VENV)/.built
 	$(BIN)/python -m models demo
+
+gallery: $(VENV)/.built
+	$(BIN)/python -m models gallery
 
 test: $(VENV)/.built
 	$(BIN)/python -m pytest

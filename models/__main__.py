@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 # Each is a module here, - in its name for _, with add_arguments(parser), and run(args) that returns the exit status.
 TASKS = {
+    "gallery": "Show one photograph through every family of kernels, gathered and scattered.",
     "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
     "import-official": "Turn a checkpoint of the published training code into a model of ours.",

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import reblur_ops
+from reblur_ops import families
+from tests import blurs
 from tests.problems import RADII, SHAPES, TOLERANCE, Problem, assert_all_close, problem, run
 
 CUDA = torch.cuda.is_available() and "cuda" in reblur_ops.backends().get("native", ())
@@ -86,7 +88,48 @@ def test_class_weights():
 def test_opcheck():
     p = to_gpu(problem(6, 7, radii=(1, 3)))
     leaves = [t.requires_grad_() for t in p.tensors]
-    torch.library.opcheck(torch.ops.reblur_ops.reblur.default, (*leaves, (1, 3), "square", "zeros"))
+    kernel = families.seeds((1, 3), "square")
+    for op in (torch.ops.reblur_ops.gather, torch.ops.reblur_ops.scatter):
+        torch.library.opcheck(op.default, (*leaves, *kernel, "zeros"))
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
+@pytest.mark.parametrize("direction", ["gather", "scatter"])
+@pytest.mark.parametrize("blur", [*blurs.BLURS, *blurs.WIDE], ids=str)
+def test_families_against_reference(blur, direction, padding):
+    side = 70 if padding == "reflect" and blur.radius == 64 else 37
+    image, grad_output = blurs.images(side, 45 if side == 37 else 70, 1, 2)
+    parameter = blur.parameter(*image.shape[2:], batch=1)
+    options = {"direction": direction, "padding": padding}
+    expected = blurs.run(blur, image, parameter, grad_output, "reference", **options)
+    on_device = (tensor.cuda() for tensor in (image, parameter, grad_output))
+    actual = [tensor.cpu() for tensor in blurs.run(blur, *on_device, "native", **options)]
+    blurs.compare(actual, expected, torch.float64)
+
+
+@pytest.mark.parametrize("direction", ["gather", "scatter"])
+@pytest.mark.parametrize("name", ["gaussian", "disk", "radial"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_dtypes_of_families(dtype, name, direction):
+    blur = blurs.Blur(name, 7)
+    image, grad_output = (tensor.to(dtype) for tensor in blurs.images(50, 70))
+    parameter = blur.parameter(50, 70).to(dtype)
+    expected = blurs.run(blur, *(t.double() for t in (image, parameter, grad_output)), "reference", direction=direction)
+    on_device = (tensor.cuda() for tensor in (image, parameter, grad_output))
+    actual = [tensor.cpu() for tensor in blurs.run(blur, *on_device, "native", direction=direction)]
+    blurs.compare(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "disk", "radial"])
+def test_families_repeat_bit_for_bit(name):
+    blur = blurs.Blur(name, 9)
+    tensors = [t.float().cuda() for t in (*blurs.images(100, 150), blur.parameter(100, 150))]
+    results = [
+        blurs.run(blur, tensors[0], tensors[2], tensors[1], "native", direction="scatter", padding="replicate")
+        for _ in range(4)
+    ]
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
 def test_repeats_bit_for_bit():

@@ -1,0 +1,176 @@
+"""The gallery: one photograph with measured disparity through every family of kernels, in both directions.
+
+The lens is opened wide and focused on the middle of the scene, so that near and far are blurred. At the edges between
+them the directions differ: a gather blurs a sharp thing with nothing and a blurred one with its sharp neighbours; a
+scatter spreads what is blurred over what is sharp, as light does.
+"""
+
+import argparse
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from string import Template
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import reblur_ops
+from models import demo
+from models.arguments import number
+from models.defocus import Array, render_defocus, to_srgb
+from models.files import replacing
+from models.report import Picture, coloured, to_bytes
+
+LARGEST_COC = 12.0  # pixels
+MAX_RADIUS = 13
+# The handlebar and the saddle, sharp before a blurred wall: corners (y, x) and size, as parts of the picture.
+DETAILS = ((0.04, 0.55), (0.36, 0.20))
+DETAIL_SIZE = (0.22, 0.2)
+MAGNIFICATION = 3
+
+
+class Variant(NamedTuple):
+    """A column: how the pixels' kernels are applied."""
+
+    name: str
+    options: dict[str, object]
+
+
+VARIANTS = (
+    Variant("gather", {"direction": "gather"}),
+    Variant("scatter", {"direction": "scatter"}),
+    Variant("scatter, normalised", {"direction": "scatter", "normalize_scatter": True}),
+)
+
+
+class Family(NamedTuple):
+    """A row: a blur of an image (1, 3, H, W) by radii (1, 1, H, W), and what it shows."""
+
+    name: str
+    caption: str
+    blur: Callable[..., Tensor]
+
+
+def disk(image: Tensor, radius: Tensor, **options: object) -> Tensor:
+    return reblur_ops.disk_blur(image, radius, max_radius=MAX_RADIUS, padding="replicate", **options)  # type: ignore[arg-type]
+
+
+def gaussian(image: Tensor, radius: Tensor, **options: object) -> Tensor:
+    return reblur_ops.gaussian_blur(image, radius / 2, radius=20, padding="replicate", **options)  # type: ignore[arg-type]
+
+
+def ring(image: Tensor, radius: Tensor, **options: object) -> Tensor:
+    """A mirror lens: its secondary mirror shades the middle of the pupil, and the disk has a hole of half its width."""
+    distance = torch.arange(MAX_RADIUS + 1, device=image.device, dtype=image.dtype)[:, None, None]
+    outer = (radius + 0.5 - distance).clamp(0, 1)
+    hole = (radius / 2 - 0.5 - distance).clamp(0, 1)
+    return reblur_ops.radial_blur(image, outer - hole, normalize="sum", padding="replicate", **options)  # type: ignore[arg-type]
+
+
+def mixture(image: Tensor, radius: Tensor, **options: object) -> Tensor:
+    """Of flat disks of the radii 1, 3, … 13 and no blur, the two nearest: as the reblurring network can mix them."""
+    radii = tuple(range(1, MAX_RADIUS + 1, 2))
+    seeds = image.new_zeros(1, reblur_ops.map_channels(radii)[0], *image.shape[2:])
+    sizes = image.new_tensor([0, *radii])[:, None, None]
+    width = torch.tensor([1, *[b - a for a, b in zip((0, *radii), radii, strict=False)]], device=image.device)
+    weights = (1 - (radius - sizes).abs() / width[:, None, None].to(image.dtype)).clamp(min=0)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return reblur_ops.reblur(
+        image,
+        seeds,
+        weights,
+        radii=radii,
+        support="disk",
+        padding="replicate",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+FAMILIES = (
+    Family("disk_blur", "The circle of confusion of a good lens.", disk),
+    Family("gaussian_blur", "σ of half the radius: as wide in the mean square, without an edge.", gaussian),
+    Family("radial_blur", "A disk with a hole: the rings that a mirror lens makes of bright spots.", ring),
+    Family("reblur", "A mix of flat disks of a few radii, as the reblurring network makes it.", mixture),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="folder to write into")
+    parser.add_argument(
+        "--scale", type=number(0.1, 1), default=1.0, help="of the photograph; smaller is quicker and coarser"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where it is computed")
+
+
+def run(args: argparse.Namespace) -> int:
+    args.out.mkdir(parents=True, exist_ok=True)
+    scene = demo.load_scene(args.scale)
+    coc = scene.coc * (LARGEST_COC * args.scale / np.abs(scene.coc).max())
+    image = torch.from_numpy(scene.sharp.transpose(2, 0, 1)[None]).to(args.device)
+    radius = torch.from_numpy(np.abs(coc)[None, None]).to(args.device)
+
+    pictures = {
+        "sharp": to_bytes(to_srgb(scene.sharp)),
+        "radius": coloured(np.abs(coc), float(np.ceil(np.abs(coc).max())), cv2.COLORMAP_VIRIDIS),
+        "lens": to_bytes(to_srgb(render_defocus(scene.sharp, coc))),
+    }
+    cells = [(family, variant) for family in FAMILIES for variant in VARIANTS]
+    with torch.inference_mode():
+        for family, variant in tqdm(cells, desc="gallery", disable=None):
+            blurred = family.blur(image, radius, **variant.options)
+            array: Array = blurred[0].permute(1, 2, 0).cpu().numpy()
+            pictures[f"{family.name}, {variant.name}"] = to_bytes(to_srgb(array))
+    page = write(args.out, pictures, float(np.abs(coc).max()))
+    print(f"gallery: {page}")
+    return 0
+
+
+def write(out: Path, pictures: dict[str, Picture], largest: float) -> Path:
+    """Write the pictures, and `index.html` with them in it, into a folder that exists; the page's path."""
+    for name, picture in pictures.items():
+        with replacing(out / f"{name.replace(', ', '-').replace(' ', '-')}.png") as file:
+            file.write(encoded(picture, ".png"))
+    rows = []
+    for family in FAMILIES:
+        columns = "".join(figure(variant.name, pictures[f"{family.name}, {variant.name}"]) for variant in VARIANTS)
+        rows.append(f"<h2>{family.name}</h2><p>{family.caption}</p><div class=row>{columns}</div>")
+    given = figure("sharp", pictures["sharp"]) + figure("rendered by layers, without the operators", pictures["lens"])
+    given += figure(f"radius of the circle of confusion, 0 … {largest:.0f} px", pictures["radius"])
+    template = Template(Path(__file__).with_name("gallery.html").read_text(encoding="utf-8"))
+    page = out / "index.html"
+    with replacing(page) as file:
+        file.write(template.substitute(given=given, rows="\n".join(rows)).encode())
+    return page
+
+
+def figure(caption: str, picture: Picture) -> str:
+    """The picture with its details below it, magnified."""
+    details = "".join(f'<img src="{source(detail)}" alt="detail of {caption}">' for detail in details_of(picture))
+    return (
+        f'<figure><img src="{source(picture)}" alt="{caption}"><div class=details>{details}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def details_of(picture: Picture) -> list[Picture]:
+    height, width = picture.shape[:2]
+    h, w = round(DETAIL_SIZE[0] * height), round(DETAIL_SIZE[1] * width)
+    details = []
+    for top, left in DETAILS:
+        y, x = round(top * height), round(left * width)
+        detail = picture[y : y + h, x : x + w]
+        details.append(detail.repeat(MAGNIFICATION, axis=0).repeat(MAGNIFICATION, axis=1))
+    return details
+
+
+def encoded(picture: Picture, extension: str) -> bytes:
+    return cv2.imencode(extension, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def source(picture: Picture) -> str:
+    """JPEG, a fifth of the size: the page has three dozen pictures, and the exact ones lie beside it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded(picture, '.jpg')).decode()}"

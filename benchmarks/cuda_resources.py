@@ -134,9 +134,9 @@ def spoken_name(demangled: str) -> str:
     kernel, arguments = split_template(name)
     # Shapes follow from what stands before them.
     arguments = [argument for argument in arguments if not re.match(r"\w*Shape<", argument)]
-    arguments.sort(key=lambda a: 0 if "<" in a else 1 if a in SCALARS.values() else 2)
+    arguments.sort(key=lambda a: 0 if "Family" in a or "<" in a else 1 if a in SCALARS.values() else 2)
     words = [
-        re.sub(r"^(\w+)Family<(.*)>$", lambda match: f"{match[1].lower()} {spoken_radii(match[2])}", argument)
+        re.sub(r"^(\w+)Family(?:<(.*)>)?$", lambda m: f"{m[1].lower()} {spoken_radii(m[2] or '')}".strip(), argument)
         for argument in arguments
     ]
     return f"{kernel} ({', '.join(words)})" if words else kernel

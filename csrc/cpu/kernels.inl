@@ -20,11 +20,17 @@ bool is_published(const KernelOptions& kernel) {
   return true;
 }
 
-// Calls f with the family of a kernel, if it has class weights: seeds compiled for the published radii, and general.
+// Calls f with the family of a kernel, if it has class weights: compiled for the published radii, a profile for their
+// largest, and general.
 template <class F>
 void with_class_family(const KernelOptions& kernel, F&& f) {
   if (kernel.family == FamilyName::kSeeds && is_published(kernel)) {
     f(SeedsFamily<PublishedRadii>{{{}, kernel.square}});
+    return;
+  }
+  using Tuned = StaticRadii<PublishedRadii::kMax>;
+  if (kernel.family == FamilyName::kRadial && kernel.radius() == Tuned::kMax) {
+    f(RadialFamily<Tuned>{{{}, kernel.square}, kernel.normalization});
     return;
   }
   DynamicRadii radii{kernel.radii_count, {}, kClassTable.classes};

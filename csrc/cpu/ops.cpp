@@ -2,7 +2,11 @@
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/amax.h>
 #include <ATen/ops/empty.h>
+
+#include <cmath>
 
 #include "cpu/kernels.h"
 #include "operators.h"
@@ -76,6 +80,15 @@ const Kernels<T>& select() {
   return kernels_default(T());
 }
 
+// The kernel with no larger a radius than the disks of this call have: what a scatter does for each pixel besides its
+// taps grows with the radius. Here a look at the parameters costs next to nothing.
+KernelOptions within_parameters(KernelOptions kernel, const at::Tensor& parameters) {
+  if (kernel.family != FamilyName::kDisk) return kernel;
+  const double largest = parameters.abs().amax().item<double>();
+  if (largest < kernel.radius()) kernel.radii[0] = std::max(1, static_cast<int>(std::ceil(largest)));  // not if NaN
+  return kernel;
+}
+
 template <class F>
 void parallel(int64_t tiles, const F& f) {
   at::parallel_for(0, tiles, 1, f);
@@ -96,7 +109,7 @@ class Engine {
         padding_(blur.padding),
         parameters_(readable(blur.parameters)),
         weights_(readable(blur.weights)),
-        problem_{blur.kernel, {planes<T>(parameters_), planes<T>(weights_)}},
+        problem_{within_parameters(blur.kernel, parameters_), {planes<T>(parameters_), planes<T>(weights_)}},
         kernels_(select<T>()) {}
 
   void gather(const at::Tensor& image, const at::Tensor& output) const {

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) class_weights
   const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
   if (x >= size.width || y >= size.height) return;
   Value weights[Family::Radii::kClasses];
-  family.template prepare<Value>(ParameterLoader<T>(parameters, tile.n, y, x), weights);
+  family.template prepare<Value>(ParameterLoader<T, Family>(parameters, tile.n, y, x), weights);
   Weights* to = class_weights.at(tile.n, 0, y, x);
   family.radii.for_each_class(family.radii.max(),
                               [&](auto k) { store(weights[k.index], to + k.index * class_weights.channel_stride); });
@@ -46,8 +46,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     grad_weights[k.index] = load(from + k.index * arguments.grad_class_weights.channel_stride);
   });
   const ParameterGradients<T> gradients = {{arguments.grad_parameters[0], arguments.grad_parameters[1]}};
-  family.template adjoint<Value>(
-      ParameterLoader<T>(parameters, tile.n, y, x), grad_weights, GradientStorer<T>(gradients, tile.n, y, x));
+  family.template adjoint<Value>(ParameterLoader<T, Family>(parameters, tile.n, y, x),
+                                 grad_weights,
+                                 GradientStorer<T, Family>(gradients, tile.n, y, x));
 }
 
 template <class T, class Weights>

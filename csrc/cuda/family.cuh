@@ -73,49 +73,45 @@ struct ParameterGradients {
 };
 
 // Of one pixel: load(tensor, channel).
-template <class T>
+template <class T, class Family>
 class ParameterLoader {
  public:
-  __device__ __forceinline__ ParameterLoader(const Parameters<T>& parameters, int64_t n, int y, int x)
-      : first_(parameters.planes[0].at(n, 0, y, x)),
-        second_(parameters.planes[1] ? parameters.planes[1].at(n, 0, y, x) : nullptr),
-        first_stride_(parameters.planes[0].channel_stride),
-        second_stride_(parameters.planes[1].channel_stride) {}
+  __device__ __forceinline__ ParameterLoader(const Parameters<T>& parameters, int64_t n, int y, int x) {
+    static_for<Family::kTensors>([&](auto tensor) {
+      const StridedPlanes<const T>& planes = parameters.planes[decltype(tensor)::value];
+      pixels_[decltype(tensor)::value] = planes.at(n, 0, y, x);
+      strides_[decltype(tensor)::value] = planes.channel_stride;
+    });
+  }
 
   __device__ __forceinline__ Accumulation<T> operator()(int tensor, int channel) const {
-    return load(tensor == 0 ? first_ + channel * first_stride_ : second_ + channel * second_stride_);
+    return load(pixels_[tensor] + channel * strides_[tensor]);
   }
 
  private:
-  const T *first_, *second_;
-  int64_t first_stride_, second_stride_;
+  const T* pixels_[Family::kTensors];
+  int64_t strides_[Family::kTensors];
 };
 
 // Of one pixel: store(tensor, channel, value).
-template <class T>
+template <class T, class Family>
 class GradientStorer {
  public:
-  __device__ __forceinline__ GradientStorer(const ParameterGradients<T>& gradients, int64_t n, int y, int x)
-      : first_(pixel(gradients.planes[0], n, y, x)),
-        second_(pixel(gradients.planes[1], n, y, x)),
-        first_stride_(gradients.planes[0].channel_stride),
-        second_stride_(gradients.planes[1].channel_stride) {}
+  __device__ __forceinline__ GradientStorer(const ParameterGradients<T>& gradients, int64_t n, int y, int x) {
+    static_for<Family::kTensors>([&](auto tensor) {
+      const StridedPlanes<T>& planes = gradients.planes[decltype(tensor)::value];
+      pixels_[decltype(tensor)::value] = planes ? planes.at(n, 0, y, x) : nullptr;
+      strides_[decltype(tensor)::value] = planes.channel_stride;
+    });
+  }
 
   __device__ __forceinline__ void operator()(int tensor, int channel, Accumulation<T> value) const {
-    if (tensor == 0) {
-      if (first_) store(value, first_ + channel * first_stride_);
-    } else {
-      if (second_) store(value, second_ + channel * second_stride_);
-    }
+    if (pixels_[tensor]) store(value, pixels_[tensor] + channel * strides_[tensor]);
   }
 
  private:
-  static __device__ __forceinline__ T* pixel(const StridedPlanes<T>& planes, int64_t n, int y, int x) {
-    return planes ? planes.at(n, 0, y, x) : nullptr;
-  }
-
-  T *first_, *second_;
-  int64_t first_stride_, second_stride_;
+  T* pixels_[Family::kTensors];
+  int64_t strides_[Family::kTensors];
 };
 
 }  // namespace cuda

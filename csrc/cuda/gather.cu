@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   static_for<kPixels>([&](auto p) {
     constexpr int kP = decltype(p)::value;
     if (x < size.width && y + kP < size.height) {
-      family.template prepare<Value>(ParameterLoader<T>(parameters, tile.n, y + kP, x), weights[kP]);
+      family.template prepare<Value>(ParameterLoader<T, Family>(parameters, tile.n, y + kP, x), weights[kP]);
     } else {
       family.radii.for_each_class(radius, [&](auto k) { weights[kP][k.index] = Value(0); });
     }

@@ -12,7 +12,7 @@ namespace cuda {
 __device__ __forceinline__ bool is_copy(int i, int at, int size, Padding padding, int& copy) {
   const int distance = (i + 1) / 2;
   copy = i == 0 ? at : i % 2 != 0 ? -distance : size - 1 + distance;
-  return i == 0 || padded_index(copy, size, padding) == at;
+  return i == 0 || padded_index<int>(copy, size, padding) == at;
 }
 
 // The number of such i, for indices within [begin, end): 1 where none of them has a copy beyond the border.

@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
     constexpr int kP = decltype(p)::value;
     if (x >= size.width || y + kP >= size.height) return;
     const ParameterGradients<T> gradients = {{arguments.grad_parameters[0], arguments.grad_parameters[1]}};
-    const ParameterLoader<T> load_parameter(parameters, tile.n, y + kP, x);
-    const GradientStorer<T> store_gradient(gradients, tile.n, y + kP, x);
+    const ParameterLoader<T, Family> load_parameter(parameters, tile.n, y + kP, x);
+    const GradientStorer<T, Family> store_gradient(gradients, tile.n, y + kP, x);
     if constexpr (kKeepsStates) {
       Value weights[Radii::kClasses];
       family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient, weights);

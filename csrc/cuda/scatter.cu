@@ -39,7 +39,7 @@ static_assert(TunedShape::kOffsets == PublishedRadii::kRings, "one chunk");
 
 template <class T, class Family, int kGroup, class Shape = ScatterShape<T, typename Family::Radii>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    scatter_kernel(Family family, ScatterArguments<T> arguments) {
+    scatter_kernel(Family family, ScatterArguments<T> arguments, int64_t plane) {
   using Value = Accumulation<T>;
   constexpr int kHeight = Shape::kHeight, kWidth = Shape::kWidth, kOffsets = Shape::kOffsets;
   const auto radius = family.radii.max();
@@ -50,7 +50,6 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const Tile tile = tile_of_block(size, kHeight, kWidth);
   const int row_copies = copies(tile.y, tile.y + kHeight, size.height, padding, radius);
   const int column_copies = copies(tile.x, tile.x + kWidth, size.width, padding, radius);
-  const int64_t plane = size.height * size.width;
   const Value* class_weights = arguments.states.planes + tile.n * class_count(radius) * plane;
   Value* columns = shared_memory<Value>();  // W_b: [kGroup, R + 1, kHeight, kWidth + 2R]
 
@@ -148,7 +147,8 @@ cudaError_t launch_group(const Family& family, const ScatterArguments<T>& argume
                       elements * sizeof(Accumulation<T>),
                       stream,
                       family,
-                      arguments);
+                      arguments,
+                      arguments.size.height * arguments.size.width);
 }
 
 }  // namespace

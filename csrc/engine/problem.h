@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "engine/classes.h"
 
@@ -52,7 +53,10 @@ struct Planes {
 
 // The index inside the image whose value stands at index i, which lies at most a radius outside; -1 for a zero.
 // Reflection leaves the border itself unrepeated and needs size > the excess.
-REBLUR_HOST_DEVICE constexpr int64_t padded_index(int64_t i, int64_t size, Padding padding) {
+template <class Index = int64_t>
+REBLUR_HOST_DEVICE constexpr Index padded_index(std::common_type_t<Index> i,
+                                                std::common_type_t<Index> size,
+                                                Padding padding) {
   if (i >= 0 && i < size) return i;
   if (padding == Padding::kZeros) return -1;
   if (padding == Padding::kReplicate) return i < 0 ? 0 : size - 1;

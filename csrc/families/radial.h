@@ -16,6 +16,7 @@ namespace reblur {
 template <class RadiiPolicy>
 struct RadialFamily : ClassFamily<RadiiPolicy> {
   using Radii = RadiiPolicy;
+  static constexpr int kTensors = 1;  // profile [N, R+1, H, W]
 
   Normalization normalization;
 

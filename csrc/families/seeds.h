@@ -19,7 +19,8 @@ namespace reblur {
 template <class RadiiPolicy>
 struct SeedsFamily : ClassFamily<RadiiPolicy> {
   using Radii = RadiiPolicy;
-  static constexpr int kSeeds = 0, kWeights = 1;  // tensors: seeds [N, Σ(r_n+1), H, W], weights [N, S+1, H, W]
+  static constexpr int kTensors = 2;
+  static constexpr int kSeeds = 0, kWeights = 1;  // seeds [N, Σ(r_n+1), H, W], weights [N, S+1, H, W]
 
   using ClassFamily<RadiiPolicy>::radii;
   using ClassFamily<RadiiPolicy>::square;

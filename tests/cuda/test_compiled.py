@@ -47,9 +47,9 @@ def test_launches_name_the_kernels_that_nvcc_compiles(kernels, launches):
 @needs_compiler
 def test_launches_tell_what_the_launchers_ask_for(launches):
     """Tiles of 16 x 32 pixels of three channels, with the radius on each side."""
-    assert launches["reblur_forward_kernel (seeds 1…7, float32)"] == (256, 3 * (16 + 14) * (32 + 14) * 4)
+    assert launches["gather_kernel (seeds 1…7, float32)"] == (256, 3 * (16 + 14) * (32 + 14) * 4)
     # One pixel a thread, so 8 x 32; radius 15.
-    assert launches["reblur_forward_kernel (seeds any radii, float64)"] == (256, 3 * (8 + 30) * (32 + 30) * 8)
+    assert launches["gather_kernel (seeds any radii, float64)"] == (256, 3 * (8 + 30) * (32 + 30) * 8)
 
 
 @needs_nvcc
@@ -105,7 +105,8 @@ def test_a_source_that_does_not_compile_is_named(tmp_path, monkeypatch):
             "double, reblur::SeedsFamily<reblur::StaticRadii<1, 2, 3> >, true>(reblur::Size, float)",
             "k (seeds 1…3, bfloat16, float64, true)",
         ),
-        ("void k<float, DiskFamily<StaticRadii<2, 5> > >(Size)", "k (disk 2,5, float32)"),
+        ("void k<float, RadialFamily<StaticRadii<2, 5> > >(Size)", "k (radial 2,5, float32)"),
+        ("void k<float, float, reblur::DiskFamily>(Size)", "k (disk, float32, float32)"),
         ("void k<float, Gaussian<Window<(int)7>, float> >(Size)", "k (Gaussian<Window<7>, float32>, float32)"),
     ],
 )

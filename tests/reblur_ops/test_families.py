@@ -73,9 +73,9 @@ def test_odd_sizes(blur, shape, direction):
 @pytest.mark.parametrize("blur", WIDE, ids=str)
 @pytest.mark.parametrize("backend", fast)
 def test_large_radii(backend, blur, direction, padding):
-    height, width = (66, 67) if padding == "reflect" and blur.radius == 64 else (24, 35)
-    if blur.radius == 64 and backend == "torch" and padding != "zeros":
+    if blur.radius == 64 and padding != "zeros" and (padding == "reflect" or backend == "torch"):
         pytest.skip("slow, and the padding is that of smaller radii")
+    height, width = (24, 35)
     image, grad_output = images(height, width, batch=1, channels=1)
     parameter = blur.parameter(height, width, batch=1)
     options = {"direction": direction, "padding": padding}
@@ -120,13 +120,22 @@ def test_gradcheck(backend, blur, direction):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("blur", [Blur("gaussian", 2), Blur("disk", 2), Blur("disk", 16), Blur("radial", 2)], ids=str)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 2), Blur("disk", 2), Blur("radial", 2)], ids=str)
 @pytest.mark.parametrize("backend", fast)
 def test_second_derivatives(backend, blur, direction):
     image, _ = images(3, 3, batch=1, channels=1)
     leaves = [image.requires_grad_(), blur.parameter(3, 3, batch=1).requires_grad_()]
     with reblur_ops.use_backend(backend):
         assert gradgradcheck(lambda *t: blur(*t, direction=direction), leaves)
+
+
+@native
+def test_second_derivatives_of_large_radii():
+    """The pure PyTorch form computes these row by row of classes, and each row again on the way back."""
+    image, _ = images(2, 3, batch=1, channels=1)
+    leaves = [image.requires_grad_(), Blur("disk", 16).parameter(2, 3, batch=1).requires_grad_()]
+    with reblur_ops.use_backend("native"):
+        assert gradgradcheck(lambda *t: Blur("disk", 16)(*t), leaves)
 
 
 @native

@@ -130,7 +130,7 @@ struct cudaLaunchConfig_t {
 namespace cuda_emulation {
 
 constexpr int kSharedBytes = 48 << 10;
-constexpr int kSharedBytesOptIn = 227 << 10;  // compute capability 9.0
+constexpr int kSharedBytesOptIn = 64 << 10;  // compute capability 7.5, the least that the kernels run on
 
 inline thread_local cudaError_t last_error = cudaSuccess;
 inline std::map<const void*, int> shared_limits;  // by kernel

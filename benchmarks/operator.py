@@ -1,109 +1,126 @@
-"""How fast is reblur, and how much memory does it take, against the naive unfold and against pure PyTorch?
+"""How fast is reblur, and how much memory does it take, against what one would otherwise do?
 
-    python -m benchmarks.operator [--seconds S]
+    python -m benchmarks.operator [--seconds S] [--all]                (make bench)
 
-On the CPU. Every contender is compared with the reference in float64 before it is timed.
+On the CPU; on a GPU, `python -m benchmarks.gpu`. The contenders:
+
+    native              the kernels of this package
+    ring convolution    its `torch` backend: sums over distance classes by convolutions with 0/1 filters
+    explicit kernels    K² weights for every pixel, applied tap by tap: what kernel-prediction networks do
+    naive unfold        the `reference` backend: K² shifted images times K² weights, for every radius
+    …, compiled         the same through torch.compile
+
+Every contender's own results, at the size at which it is timed, are compared with the reference in float64 before it is
+timed (`harness.error`).
 """
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 import reblur_ops
 from benchmarks import harness
+from benchmarks.harness import Contender, Function, Problem
+from benchmarks.rivals import taps
+from tests.problems import TOLERANCE
 
-TOLERANCE = 1e-5  # float32, relative to the largest value
+NATIVE, RING, TAPS, NAIVE = "native", "ring convolution", "explicit kernels", "naive unfold"
+EAGER = (NATIVE, RING, TAPS, NAIVE)
+COMPILED = (f"{RING}, compiled", f"{TAPS}, compiled", f"{NAIVE}, compiled")
+TOO_MUCH = "not with less than tens of seconds, or tens of GB, a call"
+TOO_LONG = "seconds a call, or minutes to compile; with --all"
 
-# Size and the contenders that fit it and the patience of a person: at 1080p pure PyTorch takes 25 s a call forward and
-# backward, the reference more memory than there is.
-SIZES: tuple[tuple[tuple[int, int, int, int], tuple[str, ...]], ...] = (
-    ((1, 3, 256, 256), ("native", "torch", "reference")),
-    ((1, 3, 512, 512), ("native", "torch", "reference")),
-    ((1, 3, 1080, 1920), ("native",)),
+
+@dataclass(frozen=True)
+class Case:
+    """A problem, and who is asked to solve it."""
+
+    size: tuple[int, int] = (256, 256)
+    channels: int = 3
+    radius: int = 7  # of the largest kernel: the radii are 1 … radius
+    dtype: torch.dtype = torch.float32
+    names: tuple[str, ...] = EAGER
+    slow: tuple[str, ...] = ()  # who runs only with --all
+    never: tuple[str, ...] = ()  # whom the machine or the patience of a person does not fit
+    cold: bool = False  # native once more, with its inputs out of the caches
+
+    @property
+    def radii(self) -> tuple[int, ...]:
+        return tuple(range(1, self.radius + 1))
+
+
+WITHOUT_NAIVE = tuple(name for name in EAGER if name != NAIVE)
+RIVALS = tuple(name for name in EAGER if name != NATIVE)
+CASES = (
+    Case(names=(*EAGER, COMPILED[0]), slow=COMPILED[1:], cold=True),
+    Case(size=(512, 512), cold=True),
+    Case(size=(1080, 1920), names=(NATIVE,), never=RIVALS),
+    Case(size=(2160, 3840), names=(NATIVE,), never=RIVALS),
+    Case(radius=3),
+    Case(radius=15, names=WITHOUT_NAIVE, slow=(NAIVE,)),
+    Case(channels=1),
+    Case(channels=16, names=WITHOUT_NAIVE, slow=(NAIVE,)),
+    Case(dtype=torch.bfloat16),
 )
 
 
-def inputs(shape: tuple[int, int, int, int]) -> tuple[list[Tensor], Tensor]:
+def problem(case: Case) -> Problem:
     """Image, seeds and weights as a network would give them, and the gradient of the output."""
-    n, _, h, w = shape
     generator = torch.Generator().manual_seed(0)
-    seeds, weights = (torch.randn(n, planes, h, w, generator=generator) for planes in reblur_ops.map_channels())
-    image, grad_output = (torch.rand(shape, generator=generator) for _ in range(2))
-    return [image, seeds, weights.softmax(dim=1)], grad_output
+
+    def made(make: Callable[..., Tensor], planes: int) -> Tensor:
+        return make(1, planes, *case.size, generator=generator)
+
+    seeds, weights = (made(torch.randn, planes) for planes in reblur_ops.map_channels(case.radii))
+    image, grad_output = (made(torch.rand, case.channels) for _ in range(2))
+    tensors = [tensor.to(case.dtype) for tensor in (image, seeds, weights.softmax(dim=1), grad_output)]
+    return Problem("reblur", functions(case.radii)[NAIVE], tensors[:3], tensors[3], case.radius)
 
 
-def forward(backend: str, tensors: list[Tensor], grad_output: Tensor) -> Callable[[], list[Tensor]]:
-    def call() -> list[Tensor]:
-        with reblur_ops.use_backend(backend), torch.no_grad():
-            return [reblur_ops.reblur(*tensors)]
-
-    return call
-
-
-def forward_backward(backend: str, tensors: list[Tensor], grad_output: Tensor) -> Callable[[], list[Tensor]]:
-    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
-
-    def call() -> list[Tensor]:
-        with reblur_ops.use_backend(backend):
-            output = reblur_ops.reblur(*leaves)
-        return list(torch.autograd.grad(output, leaves, grad_output))
-
-    return call
+def functions(radii: Sequence[int]) -> dict[str, Function]:
+    """Every contender's (image, seeds, weights) -> output."""
+    operator = partial(reblur_ops.reblur, radii=radii)
+    eager = {
+        NATIVE: harness.on_backend("native", operator),
+        RING: harness.on_backend("torch", operator),
+        TAPS: partial(taps.reblur, radii=radii),
+        NAIVE: harness.on_backend("reference", operator),
+    }
+    compiled = {f"{name}, compiled": torch.compile(eager[name], dynamic=False) for name in (RING, TAPS, NAIVE)}
+    return {**eager, **compiled}
 
 
-def error(actual: list[Tensor], expected: list[Tensor]) -> float:
-    return max(((a - e).abs().max() / e.abs().max()).item() for a, e in zip(actual, expected, strict=True))
-
-
-def measure(shape: tuple[int, int, int, int], backends: tuple[str, ...], seconds: float) -> list[harness.Row]:
-    rows = []
-    tensors, grad_output = inputs(shape)
-    # In float64 the definition fits any of the sizes on a strip of rows.
-    strip = [tensor[:, :, :32].double() for tensor in (*tensors, grad_output)]
-    for name, make in (("forward", forward), ("forward+backward", forward_backward)):
-        expected = make("reference", strip[:3], strip[3])()
-        calls = [make(backend, tensors, grad_output) for backend in backends]
-        errors = []
-        for backend in backends:
-            errors.append(error(make(backend, [t.float() for t in strip[:3]], strip[3].float())(), expected))
-            if errors[-1] > TOLERANCE:
-                raise SystemExit(f"{backend}, {name}, {shape}: error {errors[-1]:.2g} is above {TOLERANCE}")
-        peaks = [harness.peak_memory(call) for call in calls]
-        times = harness.time_in_turns(calls, seconds=seconds, description=f"{name} {shape}")
-        for backend, wrong, peak, (p20, p50, p80) in zip(backends, errors, peaks, times, strict=True):
-            rows.append(harness.Row("reblur", name, backend, "float32", list(shape), p20, p50, p80, peak / 1e6, wrong))
-    return rows
-
-
-def table(rows: list[harness.Row]) -> str:
-    """Markdown: every row, and how much longer it takes than native."""
-    quickest = {(tuple(row.shape), row.pass_): row.ms_p50 for row in rows if row.impl == "native"}
-    lines = [
-        "| size | pass | implementation | ms (20 / 50 / 80 %) | × native | peak memory, MB |",
-        "|---|---|---|---:|---:|---:|",
-    ]
-    for row in rows:
-        ratio = row.ms_p50 / quickest[tuple(row.shape), row.pass_]
-        times = " / ".join(harness.milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
-        size = "×".join(map(str, row.shape))
-        lines.append(f"| {size} | {row.pass_} | {row.impl} | {times} | {ratio:.3g} | {row.peak_mb:.4g} |")
-    return "\n".join(lines)
+def contenders(case: Case) -> list[Contender]:
+    by_name = functions(case.radii)
+    chosen = [Contender(name, by_name[name]) for name in case.names]
+    if case.cold:
+        chosen.insert(1, Contender(NATIVE, by_name[NATIVE], cold=True))
+    chosen += [Contender(name, None, not_run=TOO_LONG) for name in case.slow]
+    return chosen + [Contender(name, None, not_run=TOO_MUCH) for name in case.never]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10, help="per size and pass (default: %(default)s)")
+    parser = harness.arguments(__doc__, seconds=4)
+    parser.add_argument("--all", action="store_true", help="also what takes seconds a call, or minutes to compile")
     arguments = parser.parse_args()
     if "native" not in reblur_ops.backends():
         raise SystemExit("nothing to measure: the native kernels are not built")
-    rows = [row for shape, backends in SIZES for row in measure(shape, backends, arguments.seconds)]
-    where = harness.environment()
-    capability = where["reblur_ops"]["cpu_capability"]
-    setting = f"{where['device']}, {capability}, torch {where['torch']}, {where['date']}"
-    title = f"# reblur on the CPU\n\n{setting}. float32, radii 1 … 7.\n\n"
-    harness.save("operator-cpu", rows, f"{title}{table(rows)}\n")
+    cases = list(CASES)
+    if arguments.all:
+        cases = [replace(case, names=(*case.names, *case.slow), slow=()) for case in cases]
+    if arguments.quick:
+        cases = [replace(case, size=(40, 56)) for case in (cases[0], *cases[4:])]
+    rows = []
+    for case in cases:
+        rows += harness.measure(
+            problem(case), contenders(case), arguments.seconds, tolerance=TOLERANCE[case.dtype]
+        )
+        torch.compiler.reset()
+    text = f"# reblur on the CPU\n\n{harness.setting()} Radii 1 … radius.\n\n"
+    harness.save("operator-cpu", rows, f"{text}{harness.table(rows, ('size', 'radius', 'dtype'))}\n", arguments.results)
 
 
 if __name__ == "__main__":

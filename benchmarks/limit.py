@@ -1,0 +1,176 @@
+"""How far is reblur from what the machine could do?
+
+    python -m benchmarks.limit [--seconds S]                           (make bench)
+
+Bytes and operations of a pixel are counted (`benchmarks.counts`), the rates at which this machine moves and computes
+are measured in the same run, in turns with the operator. The floor is the larger of bytes over bandwidth and operations
+over arithmetic rate: an operator that overlaps them perfectly, wastes no instruction on addresses, and finds all it
+reads again in cache. Then, how time grows with pixels, radius and channels: the slope between logarithms, 1 for
+proportional.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+import reblur_ops
+from benchmarks import counts, harness, operator
+from benchmarks.operator import Case
+
+COPIED = 2**26  # elements of float32, many times the caches
+MULTIPLIED = 1024  # rows and columns of the matrices whose product gives the arithmetic rate
+
+
+@dataclass
+class Row:
+    """The operator on one problem, with one number of threads."""
+
+    question: str  # "limit", or what its time is followed along: "pixels", "radius", "channels"
+    pass_: str
+    threads: int
+    shape: list[int]
+    radius: int
+    ms_p20: float
+    ms_p50: float
+    ms_p80: float
+    bytes_per_pixel: float
+    operations_per_pixel: int
+    bandwidth_gbps: float  # of a copy, bytes read and written counted once each
+    operations_gops: float  # multiply-adds of a matrix product, 10⁹ a second
+
+    @property
+    def pixels(self) -> int:
+        return self.shape[0] * self.shape[2] * self.shape[3]
+
+    @property
+    def memory_ms(self) -> float:
+        return self.pixels * self.bytes_per_pixel / self.bandwidth_gbps / 1e6
+
+    @property
+    def arithmetic_ms(self) -> float:
+        return self.pixels * self.operations_per_pixel / self.operations_gops / 1e6
+
+    @property
+    def ratio(self) -> float:
+        """Times the floor."""
+        return self.ms_p50 / max(self.memory_ms, self.arithmetic_ms)
+
+
+def measure(question: str, cases: Sequence[Case], threads: int, seconds: float, passes: Sequence[str]) -> list[Row]:
+    """The operator on every case, a copy and a matrix product, all in turns."""
+    source = torch.ones(COPIED)
+    target = torch.empty_like(source)
+    a, b = torch.rand(2, MULTIPLIED, MULTIPLIED)
+    calls: list[harness.Call] = [lambda: [target.copy_(source)], lambda: [a @ b]]
+    asked = [(case, pass_) for case in cases for pass_ in passes]
+    for case, pass_ in asked:
+        given = operator.problem(case)
+        call = harness.make_call(
+            operator.functions(case.radii)[operator.NATIVE], pass_, given.tensors, given.grad_output
+        )
+        wrong = harness.error(call(), given, pass_)
+        if not wrong <= operator.TOLERANCE[given.dtype]:
+            raise SystemExit(f"native, {pass_}, {given.shape}: error {wrong:.2g}")
+        calls.append(call)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        copy, product, *times = harness.time_in_turns(
+            calls, seconds=seconds, description=f"{question}, {harness.thread_count(threads)}"
+        )
+    finally:
+        torch.set_num_threads(before)
+    bandwidth = 2 * 4 * COPIED / copy.median / 1e6
+    rate = MULTIPLIED**3 / product.median / 1e6
+    rows = []
+    for (case, pass_), of_call in zip(asked, times, strict=True):
+        shape = (1, case.channels, *case.size)
+        moved = counts.floor_bytes((1, case.channels, 1, 1), case.dtype, pass_, sum(reblur_ops.map_channels(case.radii)))
+        operations = counts.operations(case.radii, case.channels, pass_).total
+        rows.append(
+            Row(question, pass_, threads, list(shape), case.radius, *of_call.percentiles, moved, operations, bandwidth, rate)
+        )
+    return rows
+
+
+def slope(rows: Sequence[Row], pass_: str) -> float:
+    """Of the logarithm of time against that of what the rows differ in, by least squares."""
+    chosen = [row for row in rows if row.pass_ == pass_]
+    x = {"pixels": lambda r: r.pixels, "radius": lambda r: r.radius, "channels": lambda r: r.shape[1]}
+    of = x[chosen[0].question]
+    return float(np.polyfit(np.log([of(row) for row in chosen]), np.log([row.ms_p50 for row in chosen]), 1)[0])
+
+
+def limit_table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| size | threads | pass | bytes a pixel | operations a pixel | GB/s | 10⁹ operations/s | floor by memory, ms "
+        "| by arithmetic, ms | measured, ms (20 / 50 / 80 %) | × floor |",
+        "|---|---:|---|" + "---:|" * 8,
+    ]
+    for row in rows:
+        times = " / ".join(harness.milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
+        cells = (
+            f"{'×'.join(map(str, row.shape))} | {row.threads} | {row.pass_} | {row.bytes_per_pixel:.0f} "
+            f"| {row.operations_per_pixel} | {row.bandwidth_gbps:.3g} | {row.operations_gops:.3g} "
+            f"| {row.memory_ms:.3g} | {row.arithmetic_ms:.3g} | {times} | {row.ratio:.2f}"
+        )
+        lines.append(f"| {cells} |")
+    return "\n".join(lines)
+
+
+def growth_table(rows: Sequence[Row]) -> str:
+    lines = ["| along | pass | times, ms | slope |", "|---|---|---|---:|"]
+    for question in dict.fromkeys(row.question for row in rows):
+        for pass_ in harness.PASSES:
+            chosen = [row for row in rows if (row.question, row.pass_) == (question, pass_)]
+            label = {
+                "pixels": lambda row: f"{row.shape[2]}×{row.shape[3]}",
+                "radius": lambda row: f"R = {row.radius}",
+                "channels": lambda row: f"C = {row.shape[1]}",
+            }[question]
+            times = ", ".join(f"{label(row)}: {harness.milliseconds(row.ms_p50)}" for row in chosen)
+            lines.append(f"| {question} | {pass_} | {times} | {slope(chosen, pass_):.2f} |")
+    return "\n".join(lines)
+
+
+def cases(quick: bool) -> dict[str, list[Case]]:
+    """What is measured for each question."""
+    base = Case(size=(40, 56)) if quick else Case()
+    height, width = base.size
+    return {
+        # In cache, and far beyond it.
+        "limit": [base, replace(base, size=(2 * height, 2 * width) if quick else (1080, 1920))],
+        "pixels": [replace(base, size=(height << n, width << n)) for n in range(3)],
+        "radius": [replace(base, radius=radius) for radius in (3, 5, 7, 11, 15)],
+        "channels": [replace(base, channels=channels) for channels in (1, 2, 4, 8, 16)],
+    }
+
+
+def main() -> None:
+    arguments = harness.arguments(__doc__, seconds=4).parse_args()
+    if "native" not in reblur_ops.backends():
+        raise SystemExit("nothing to measure: the native kernels are not built")
+    asked = cases(arguments.quick)
+    threads = torch.get_num_threads()
+    limit = []
+    for count in sorted({1, threads}):
+        limit += measure("limit", asked["limit"], count, arguments.seconds, harness.PASSES)
+    growth = [
+        row
+        for question in ("pixels", "radius", "channels")
+        for row in measure(question, asked[question], threads, arguments.seconds, harness.PASSES)
+    ]
+    start = "×".join(map(str, asked["pixels"][0].size))
+    text = (
+        f"# reblur and the limit of the machine\n\n{harness.setting()} float32, native.\n\n{limit_table(limit)}\n\n"
+        "An operation is an addition, a multiplication, a comparison or a fused multiply-add of one number; an "
+        f"exponential counts {counts.EXPONENTIAL}. The rate is that of the multiply-adds of a matrix product.\n\n"
+        f"## How time grows\n\nSlopes between logarithms, from 1×3×{start} with R = 7.\n\n{growth_table(growth)}\n"
+    )
+    harness.save("limit-cpu", limit + growth, text, arguments.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""How long does a training step take, how much of it is reblurring, and what fits into a GPU's memory?
+
+    python -m benchmarks.training_step [--seconds S] [--device cuda]   (make bench)
+
+One step of each stage: the forward pass of the networks that the stage trains, the frozen flow, the loss, the backward
+pass, Adam. The operator answers in turn natively, in pure PyTorch and by the naive unfold. Its share of a step is the
+time of the operator alone, forward and backward at the step's size, over that of the step.
+
+On a CPU, memory is measured at two sizes, and what larger ones need is computed from those: memory is a constant, of
+weights, gradients and Adam's moments, and a part in proportion to the pixels. On a GPU the largest batch and frame that
+its own memory holds are tried as well.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import reblur_ops
+from benchmarks import harness
+from models.flow import NoFlow, calibration_mask, load_flow, warp
+from models.framework import Framework
+from models.losses import blur_map_ramp, first_stage, second_stage
+
+STAGES = (1, 2)
+BACKENDS = ("native", "torch", "reference")
+CROP = (256, 256)
+FRAME = (1120, 1680)  # of DPDD's photographs as they are distributed
+MEMORIES = (24, 48, 80, 140)  # GB of GPUs
+HEADROOM = 0.9  # of a GPU's memory that a training can have: the rest is fragmentation, libraries and the context
+MULTIPLE = 16  # pixels: what the networks divide sizes by
+
+
+@dataclass
+class Row:
+    """A step of one stage, on one backend of the operator."""
+
+    stage: int
+    impl: str
+    shape: list[int]
+    ms_p20: float | None = None
+    ms_p50: float | None = None
+    ms_p80: float | None = None
+    samples: int = 0
+    reblur_ms: float = 0.0  # the operator alone, forward and backward; 0 where the stage does not reblur
+    peak_mb: float = 0.0
+    computed: bool = False  # from smaller sizes
+    note: str = ""
+
+    @property
+    def share(self) -> float | None:
+        return self.reblur_ms / self.ms_p50 if self.ms_p50 else None
+
+
+@dataclass
+class Fit:
+    """What a step needs, and so what fits."""
+
+    stage: int
+    impl: str
+    constant_bytes: float
+    bytes_per_pixel: float
+
+    def bytes(self, pixels: int) -> float:
+        return self.constant_bytes + pixels * self.bytes_per_pixel
+
+    def pixels(self, gigabytes: float) -> int:
+        return max(0, int((HEADROOM * 1e9 * gigabytes - self.constant_bytes) / self.bytes_per_pixel))
+
+    def batch(self, gigabytes: float) -> int:
+        """The most crops of 256²."""
+        return self.pixels(gigabytes) // math.prod(CROP)
+
+    def frame(self, gigabytes: float) -> tuple[int, int]:
+        """The largest frame of the proportions of a photograph, height and width."""
+        width = math.sqrt(self.pixels(gigabytes) * FRAME[1] / FRAME[0])
+        return int(width * FRAME[0] / FRAME[1]) // MULTIPLE * MULTIPLE, int(width) // MULTIPLE * MULTIPLE
+
+
+class Step:
+    """A training step of a stage on random images, of which a call makes one."""
+
+    def __init__(self, stage: int, backend: str, shape: Sequence[int], device: str = "cpu") -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.stage, self.backend = stage, backend
+        self.blurry, self.sharp = (torch.rand(*shape, generator=generator).to(device) for _ in range(2))
+        torch.manual_seed(0)
+        self.framework = Framework().to(device)
+        # The flow is frozen, and DIS runs on the CPU: on a GPU it would be the copies that are measured.
+        self.flow = load_flow("dis") if device == "cpu" else NoFlow()
+        self.optimizer = torch.optim.Adam(self.framework.parameters(), lr=1e-5)
+
+    def __call__(self) -> float:
+        with reblur_ops.use_backend(self.backend):
+            loss = self._first() if self.stage == 1 else self._second()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        return float(loss)
+
+    def _deblurred(self, ramp: float) -> tuple[Tensor, Tensor]:
+        assert self.framework.blur_map is not None
+        blur_map = self.framework.blur_map(self.blurry)
+        return blur_map, self.framework.deblur(self.blurry, ramp * blur_map)
+
+    def _first(self) -> Tensor:
+        _, deblurred = self._deblurred(blur_map_ramp(0))
+        flow = self.flow(self.blurry, self.sharp)
+        return first_stage(deblurred, warp(self.sharp, flow)).total
+
+    def _second(self) -> Tensor:
+        assert self.framework.reblur is not None
+        blur_map, deblurred = self._deblurred(1.0)
+        there, back = self.flow(deblurred, self.sharp), self.flow(self.sharp, deblurred)
+        reblurred = self.framework.reblur(deblurred, self.blurry)
+        return second_stage(
+            deblurred=deblurred,
+            sharp=self.sharp,
+            warped_sharp=warp(self.sharp, there),
+            warped_deblurred=warp(deblurred, back),
+            mask=calibration_mask(there),
+            sharp_mask=calibration_mask(back),
+            reblurred=reblurred.image,
+            blurry=self.blurry,
+            blur_map=blur_map,
+            seeds=reblurred.seeds,
+        ).total
+
+
+def reblur_call(backend: str, shape: Sequence[int], device: str) -> Callable[[], list[Tensor]]:
+    """The operator by itself, forward and backward, as the second stage calls it."""
+    n, channels, height, width = shape
+    seeds, weights = (torch.randn(n, planes, height, width, device=device) for planes in reblur_ops.map_channels())
+    tensors = [torch.rand(*shape, device=device), seeds, weights.softmax(dim=1)]
+    function = harness.on_backend(backend, reblur_ops.reblur)
+    return harness.make_call(function, "forward+backward", tensors, torch.rand(*shape, device=device))
+
+
+def check(device: str) -> None:
+    """One step on every backend from the same weights gives the same loss."""
+    for stage in STAGES:
+        losses = [Step(stage, backend, (1, 3, 32, 48), device)() for backend in BACKENDS]
+        if not max(losses) - min(losses) <= 1e-4 * abs(losses[-1]):
+            raise SystemExit(f"stage {stage}: {', '.join(BACKENDS)} disagree, losses {losses}")
+
+
+def measure(shape: Sequence[int], backends: Sequence[str], seconds: float, device: str) -> list[Row]:
+    """Both stages, on every backend that the stage asks for: the first does not reblur."""
+    asked = [(stage, backend) for stage in STAGES for backend in (backends if stage == 2 else backends[:1])]
+    rows, calls = [], []
+    for stage, backend in asked:
+        step = Step(stage, backend, shape, device)
+        step()  # Adam's moments are there from now on
+        rows.append(Row(stage, backend if stage == 2 else "no reblurring", list(shape)))
+        rows[-1].peak_mb = (harness.peak_memory(step, device) + resident_bytes(step)) / 1e6
+        calls.append(step)
+    operators = [reblur_call(backend, shape, device) for backend in backends]
+    times = harness.time_in_turns(
+        [*calls, *operators], seconds=seconds, description=f"step {'×'.join(map(str, shape))}", device=device
+    )
+    alone = dict(zip(backends, (of_call.median for of_call in times[len(calls) :]), strict=True))
+    for row, (stage, backend), of_call in zip(rows, asked, times[: len(calls)], strict=True):
+        row.ms_p20, row.ms_p50, row.ms_p80 = of_call.percentiles
+        row.samples = len(of_call.samples)
+        row.reblur_ms = alone[backend] if stage == 2 else 0.0
+    return rows
+
+
+def resident_bytes(step: Step) -> int:
+    """What is held between steps: weights, gradients, Adam's moments and the images."""
+    tensors = [*step.framework.parameters(), step.blurry, step.sharp]
+    tensors += [p.grad for p in step.framework.parameters() if p.grad is not None]
+    tensors += [t for state in step.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def fit(rows: Sequence[Row]) -> list[Fit]:
+    """The line through the memory of the smallest and the largest measured size, for each stage and backend."""
+    fits = []
+    for stage, impl in dict.fromkeys((row.stage, row.impl) for row in rows):
+        measured = sorted(
+            (row.shape[0] * row.shape[2] * row.shape[3], 1e6 * row.peak_mb)
+            for row in rows
+            if (row.stage, row.impl) == (stage, impl) and not row.computed and not row.note
+        )
+        (few, small), (many, large) = measured[0], measured[-1]
+        if few < many:
+            rate = (large - small) / (many - few)
+            fits.append(Fit(stage, impl, small - rate * few, rate))
+    return fits
+
+
+def computed(fits: Sequence[Fit], rows: Sequence[Row], shape: Sequence[int]) -> list[Row]:
+    """A step too large to be made here, its time in proportion to the largest measured, its memory by the fit."""
+    pixels = shape[0] * shape[2] * shape[3]
+    result = []
+    for of_impl in fits:
+        measured = [row for row in rows if (row.stage, row.impl) == (of_impl.stage, of_impl.impl) and row.ms_p50]
+        largest = max(measured, key=lambda row: math.prod(row.shape))
+        scale = pixels * 3 / math.prod(largest.shape)
+        row = Row(of_impl.stage, of_impl.impl, list(shape), computed=True)
+        assert largest.ms_p50 is not None
+        row.ms_p50, row.reblur_ms = scale * largest.ms_p50, scale * largest.reblur_ms
+        row.peak_mb = of_impl.bytes(pixels) / 1e6
+        result.append(row)
+    return result
+
+
+def largest_that_runs(stage: int, candidates: Sequence[Sequence[int]]) -> list[int] | None:
+    """On a GPU: the last of the shapes, small to large, at which a step of the native operator runs."""
+    best = None
+    for shape in candidates:
+        try:
+            Step(stage, "native", shape, "cuda")()
+            torch.cuda.synchronize()
+            best = list(shape)
+        except torch.cuda.OutOfMemoryError:
+            break
+        finally:
+            torch.cuda.empty_cache()
+    return best
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| stage | size | reblurring by | ms (20 / 50 / 80 %) | reblurring alone, ms | share of the step | memory, MB |",
+        "|---:|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        head = f"| {row.stage} | {'×'.join(map(str, row.shape))} | {row.impl} "
+        if row.ms_p50 is None or row.share is None:
+            lines.append(f"{head}| {row.note} | | | |")
+            continue
+        if row.computed or row.ms_p20 is None or row.ms_p80 is None:
+            times = f"{harness.milliseconds(row.ms_p50)}, computed"
+        else:
+            times = " / ".join(harness.milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
+        memory = f"{row.peak_mb:.0f}, computed" if row.computed else f"{row.peak_mb:.0f}"
+        lines.append(f"{head}| {times} | {harness.milliseconds(row.reblur_ms)} | {100 * row.share:.1f} % | {memory} |")
+    return "\n".join(lines)
+
+
+def capacity_table(fits: Sequence[Fit]) -> str:
+    lines = [
+        "| stage | reblurring by | bytes a pixel | " + " | ".join(f"{memory} GB" for memory in MEMORIES) + " |",
+        "|---:|---|---:|" + "---:|" * len(MEMORIES),
+    ]
+    for of_impl in fits:
+        cells = [f"{of_impl.batch(memory)}, {'×'.join(map(str, of_impl.frame(memory)))}" for memory in MEMORIES]
+        lines.append(f"| {of_impl.stage} | {of_impl.impl} | {of_impl.bytes_per_pixel:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = harness.arguments(__doc__, seconds=8)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    arguments = parser.parse_args()
+    device = arguments.device
+    if "native" not in reblur_ops.backends():
+        raise SystemExit("nothing to measure: the native kernels are not built")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no GPU is visible to torch")
+    check(device)
+    crop = (48, 64) if arguments.quick else CROP
+    frame = (96, 128) if arguments.quick else FRAME
+    rows = measure((1, 3, crop[0] // 2, crop[1] // 2), BACKENDS, arguments.seconds / 4, device)
+    rows += measure((1, 3, *crop), BACKENDS, arguments.seconds, device)
+    tried = {}
+    if device == "cuda":
+        rows += measure((1, 3, *frame), ("native",), arguments.seconds, device)
+        for stage in STAGES:
+            batches = [(n, 3, *CROP) for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)]
+            frames = [(1, 3, MULTIPLE * 7 * n, MULTIPLE * 10 * n) for n in range(4, 40, 2)]
+            tried[str(stage)] = [largest_that_runs(stage, candidates) for candidates in (batches, frames)]
+    fits = fit(rows)
+    if device == "cpu":
+        rows += computed(fits, rows, (1, 3, *frame))
+    text = (
+        f"# The training step\n\n{harness.setting(device)} The compact network, float32, Adam.\n\n{table(rows)}\n\n"
+        "Memory is what Torch allocates: weights, gradients, moments, activations.\n\n"
+        "## What fits\n\nThe most crops of 256×256, and the largest frame, computed from the memory measured at two "
+        f"sizes, with {100 * HEADROOM:.0f} % of a GPU's memory to use:\n\n{capacity_table(fits)}\n"
+    )
+    if tried:
+        lines = [f"- stage {stage}: {batch} and {of_frame}" for stage, (batch, of_frame) in tried.items()]
+        text += "\nTried on this GPU, natively, the largest batch and frame that ran:\n\n" + "\n".join(lines) + "\n"
+    name = "training-step-cpu" if device == "cpu" else "training-step-cuda"
+    harness.save(name, rows, text, arguments.results, tried=tried)
+
+
+if __name__ == "__main__":
+    main()

@@ -98,7 +98,7 @@ class Step:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        return float(loss)
+        return loss.item()
 
     def _deblurred(self, ramp: float) -> tuple[Tensor, Tensor]:
         assert self.framework.blur_map is not None
@@ -153,6 +153,7 @@ def measure(shape: Sequence[int], backends: Sequence[str], seconds: float, devic
     for stage, backend in asked:
         step = Step(stage, backend, shape, device)
         step()  # Adam's moments are there from now on
+        step.optimizer.zero_grad()  # frees the gradients, which the step then counts
         rows.append(Row(stage, backend if stage == 2 else "no reblurring", list(shape)))
         rows[-1].peak_mb = (harness.peak_memory(step, device) + resident_bytes(step)) / 1e6
         calls.append(step)
@@ -169,9 +170,8 @@ def measure(shape: Sequence[int], backends: Sequence[str], seconds: float, devic
 
 
 def resident_bytes(step: Step) -> int:
-    """What is held between steps: weights, gradients, Adam's moments and the images."""
+    """What is held when a step begins: weights, Adam's moments and the images."""
     tensors = [*step.framework.parameters(), step.blurry, step.sharp]
-    tensors += [p.grad for p in step.framework.parameters() if p.grad is not None]
     tensors += [t for state in step.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

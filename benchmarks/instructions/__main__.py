@@ -1,0 +1,3 @@
+from benchmarks.instructions import main
+
+main()

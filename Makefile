@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help demo gallery test lint format bench readme-table cuda-check gpu clean
+.PHONY: help demo gallery test lint format bench instructions readme-table cuda-check gpu clean
 
 help:
 	@echo "make demo          recover the blur of a photograph, and write a page that shows it, runs/demo/index.html"
@@ -13,10 +13,11 @@ help:
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
-	@echo "make bench         measure the operator against its rivals, and the networks, benchmarks/results/"
+	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/ and README.md"
+	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
 	@echo "make cuda-check    compile the CUDA sources for every architecture, benchmarks/results/cuda-resources.md"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there"
-	@echo "make readme-table  write the measured table into README.md"
+	@echo "make readme-table  write the measured tables into README.md"
 	@echo "make clean         remove what was built, and the virtual environment"
 
 # Torch first, as the rest is built against it. Installing the package as editable compiles nothing: the next rule does,
@@ -52,9 +53,13 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
+BENCHMARKS := startup operator families limit training_step networks pictures readme
+
 bench: $(VENV)/.built
-	$(BIN)/python -m benchmarks.operator
-	$(BIN)/python -m benchmarks.networks
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+
+instructions: $(VENV)/.built
+	$(BIN)/python -m benchmarks.instructions
 
 cuda-check: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.cuda_resources

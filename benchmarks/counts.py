@@ -1,6 +1,6 @@
 """How much reblur must move and compute, counted: what a time can be compared with.
 
-Needs nothing but torch and reblur_ops: `make gpu` imports it where no more is installed.
+`make gpu` imports it before reblur_ops is built, so nothing here imports that until it is needed.
 """
 
 from collections.abc import Sequence
@@ -8,20 +8,16 @@ from typing import NamedTuple
 
 import torch
 
-import reblur_ops
-from reblur_ops.geometry import distance_classes, interpolation
-
 Shape = tuple[int, int, int, int]
 PASSES = ("forward", "forward+backward")
+PUBLISHED_CHANNELS = 35 + 8  # of seeds and weights, for the radii 1 … 7
 
 # Vector instructions for 2^x: the fraction, a polynomial of degree 5 by Horner's rule, and the scaling. Processors
 # without an instruction for the fraction or the scaling need more.
 EXPONENTIAL = 7
 
 
-def floor_bytes(
-    shape: Shape, dtype: torch.dtype, pass_: str, parameter_channels: int = sum(reblur_ops.map_channels())
-) -> int:
+def floor_bytes(shape: Shape, dtype: torch.dtype, pass_: str, parameter_channels: int = PUBLISHED_CHANNELS) -> int:
     """What must be read and written at least: each input and each result once in each pass.
 
     Args:
@@ -58,6 +54,8 @@ def operations(radii: Sequence[int], channels: int, pass_: str) -> Operations:
     Additions, multiplications, comparisons and fused multiply-adds are one each, an exponential `EXPONENTIAL`. What a
     program needs besides, addresses, loads and stores, is what the limit leaves out.
     """
+    from reblur_ops.geometry import distance_classes, interpolation
+
     radius = radii[-1]
     classes = distance_classes(radius)
     kernel = adjoint = 0

@@ -11,6 +11,7 @@ import torch
 
 import reblur_ops
 from benchmarks import harness, operator
+from benchmarks.counts import PASSES
 from benchmarks.harness import Contender, Function, Problem, Row
 from tests.problems import TOLERANCE
 
@@ -42,7 +43,7 @@ def side_by_side(size: tuple[int, int], seconds: float) -> list[Row]:
     problems = {"reblur": operator.problem(operator.Case(size=size))}
     problems |= {family: problem(family, "gather", size) for family in FAMILIES}
     rows = []
-    for pass_ in harness.PASSES:
+    for pass_ in PASSES:
         calls = []
         for name, given in problems.items():
             operation: Function = reblur_ops.reblur if name == "reblur" else function(name)

@@ -8,14 +8,16 @@ toolkit. Writes benchmarks/results/<device>.json and .md. A step that fails is t
 
 import argparse
 import datetime
+import functools
 import hashlib
+import importlib.util
 import json
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import counts
+
 ROOT = Path(__file__).parents[1]
 SIZES = ((1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 1080, 1920), (1, 3, 2160, 3840))
+FAMILY_SIZES = ((1, 3, 512, 512), (1, 3, 1080, 1920))
 DTYPES = (torch.float32, torch.bfloat16)
-IMPLEMENTATIONS = {"cuda": "native", "torch": "torch", "torch-compiled": "torch", "reference": "reference"}
-PASSES = ("forward", "forward+backward")
+# Of reblur, and the backend that answers, or None for what is not ours.
+IMPLEMENTATIONS = {
+    "cuda": "native",
+    "torch": "torch",
+    "torch-compiled": "torch",
+    "reference": "reference",
+    "taps": None,  # benchmarks.rivals.taps
+    "triton": None,  # benchmarks.rivals.triton_reblur, where triton is installed
+}
+RADIUS = 7
+# The other operators: a function of reblur_ops with its options, and the channels of its parameters.
+OPERATORS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "reblur": ("reblur", {}, (35, 8)),
+    "reblur-scatter": ("reblur", {"direction": "scatter"}, (35, 8)),
+    "gaussian_blur": ("gaussian_blur", {"radius": RADIUS}, (1,)),
+    "gaussian_blur-scatter": ("gaussian_blur", {"radius": RADIUS, "direction": "scatter"}, (1,)),
+    "disk_blur": ("disk_blur", {"max_radius": RADIUS}, (1,)),
+    "disk_blur-scatter": ("disk_blur", {"max_radius": RADIUS, "direction": "scatter"}, (1,)),
+    "radial_blur": ("radial_blur", {}, (RADIUS + 1,)),
+    "radial_blur-scatter": ("radial_blur", {"direction": "scatter"}, (RADIUS + 1,)),
+}
 SANITIZED = "import torch; from tests.problems import problem, run; p = problem(40, 70, batch=1); " + (
     "p = p._replace(**{n: getattr(p, n).cuda().float() for n in ('image', 'seeds', 'weights', 'grad_output')}); "
     "run(p, 'native'); torch.cuda.synchronize()"
@@ -116,32 +140,51 @@ def copy_bandwidth() -> float:
     return 2 * 4 * source.numel() / float(np.median(milliseconds(lambda: target.copy_(source)))) / 1e6
 
 
-def floor_bytes(shape: tuple[int, int, int, int], dtype: torch.dtype, pass_: str) -> int:
-    """What must be read and written at least: each input and each result once in each pass."""
-    n, c, h, w = shape
-    planes = 35 + 8
-    forward = planes + 2 * c
-    backward = planes + 2 * c + planes + c  # image, gradient of the output, parameters; the gradients
-    values = forward if pass_ == "forward" else forward + backward
-    return values * n * h * w * dtype.itemsize
+def implementations() -> list[str]:
+    """Those that can run here. Whoever lacks one is told."""
+    if importlib.util.find_spec("triton") is None:
+        print("triton is not installed: not measured")
+        return [name for name in IMPLEMENTATIONS if name != "triton"]
+    return list(IMPLEMENTATIONS)
 
 
-def make_call(impl: str, pass_: str, tensors: list[Tensor], grad_output: Tensor) -> Callable[[], list[Tensor]]:
+def function(op: str, impl: str) -> Callable[..., Tensor]:
+    """What is called with the image and the parameters."""
     import reblur_ops
 
+    if impl == "taps":
+        from benchmarks.rivals import taps
+
+        return taps.reblur
+    if impl == "triton":
+        from benchmarks.rivals import triton_reblur
+
+        return triton_reblur.reblur
+    name, options, _ = OPERATORS[op]
+    operator: Callable[..., Tensor] = functools.partial(getattr(reblur_ops, name), **options)
+    if impl == "torch-compiled":
+        operator = torch.compile(operator)
     backend = IMPLEMENTATIONS[impl]
-    operator: Callable[..., Tensor] = (
-        torch.compile(reblur_ops.reblur) if impl == "torch-compiled" else reblur_ops.reblur
-    )
+    assert backend is not None
+
+    def answered(*tensors: Tensor) -> Tensor:
+        with reblur_ops.use_backend(backend):
+            return operator(*tensors)
+
+    return answered
+
+
+def make_call(
+    op: str, impl: str, pass_: str, tensors: Sequence[Tensor], grad_output: Tensor
+) -> Callable[[], list[Tensor]]:
+    operator = function(op, impl)
 
     def forward() -> list[Tensor]:
-        with reblur_ops.use_backend(backend), torch.no_grad():
+        with torch.no_grad():
             return [operator(*tensors)]
 
     def forward_backward() -> list[Tensor]:
-        with reblur_ops.use_backend(backend):
-            output = operator(*leaves)
-        return list(torch.autograd.grad(output, leaves, grad_output))
+        return list(torch.autograd.grad(operator(*leaves), leaves, grad_output))
 
     if pass_ == "forward":
         return forward
@@ -149,24 +192,41 @@ def make_call(impl: str, pass_: str, tensors: list[Tensor], grad_output: Tensor)
     return forward_backward
 
 
-def measure_row(
-    impl: str, pass_: str, dtype: torch.dtype, shape: tuple[int, int, int, int], bandwidth: float
-) -> dict[str, Any]:
+def inputs(op: str, shape: counts.Shape, dtype: torch.dtype, device: str = "cuda") -> tuple[list[Tensor], Tensor]:
+    """Image and parameters, radii spread evenly over what the window holds, and the gradient of the output."""
     n, c, h, w = shape
+    generator = torch.Generator(device).manual_seed(0)
+
+    def made(make: Callable[..., Tensor], planes: int) -> Tensor:
+        return make(n, planes, h, w, device=device, generator=generator)
+
+    image, grad_output = made(torch.randn, c), made(torch.randn, c)
+    if op.startswith("gaussian"):
+        parameters = [RADIUS / 3 * made(torch.rand, 1)]
+    elif op.startswith("disk"):
+        parameters = [RADIUS * made(torch.rand, 1)]
+    else:
+        parameters = [made(torch.randn, planes) for planes in OPERATORS[op][2]]
+        if len(parameters) > 1:  # the weights of reblur
+            parameters[1] = parameters[1].softmax(dim=1)
+    return [tensor.to(dtype) for tensor in (image, *parameters)], grad_output.to(dtype)
+
+
+def measure_row(
+    op: str, impl: str, pass_: str, dtype: torch.dtype, shape: counts.Shape, bandwidth: float
+) -> dict[str, Any]:
+    floor = counts.floor_bytes(shape, dtype, pass_, sum(OPERATORS[op][2]))
     row: dict[str, Any] = {
-        "op": "reblur",
+        "op": op,
         "pass": pass_,
         "impl": impl,
         "dtype": str(dtype).removeprefix("torch."),
         "shape": list(shape),
-        "floor_ms": floor_bytes(shape, dtype, pass_) / bandwidth / 1e6,
+        "floor_ms": floor / bandwidth / 1e6,
     }
-    generator = torch.Generator("cuda").manual_seed(0)
     try:
-        image, seeds, weights, grad_output = (
-            torch.randn(n, planes, h, w, device="cuda", generator=generator).to(dtype) for planes in (c, 35, 8, c)
-        )
-        call = make_call(impl, pass_, [image, seeds, weights.softmax(dim=1)], grad_output)
+        tensors, grad_output = inputs(op, shape, dtype)
+        call = make_call(op, impl, pass_, tensors, grad_output)
         results = call()
         results_bytes = sum(tensor.numel() * tensor.itemsize for tensor in results)
         if pass_ != "forward":
@@ -188,35 +248,43 @@ def measure_row(
     return row
 
 
-def check(impl: str, dtype: torch.dtype) -> float:
-    """The largest error relative to the largest value, against the reference in float64, of output and gradients."""
-    from tests.problems import problem
-
-    p = problem(40, 70, batch=1).to(dtype)
-    actual, exact = (
-        results(name, [tensor.cuda().to(precision) for tensor in p.tensors], p.grad_output.cuda().to(precision))
-        for name, precision in ((impl, dtype), ("reference", torch.float64))
-    )
-    return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in zip(actual, exact, strict=True))
+def check(op: str, impl: str, dtype: torch.dtype, device: str = "cuda") -> float:
+    """The largest error of output and gradients, relative to the largest value, against the reference in float64."""
+    tensors, grad_output = inputs(op, (2, 3, 40, 70), dtype, device)
+    own = results(op, impl, tensors, grad_output)
+    exact = results(op, "reference", [tensor.double() for tensor in tensors], grad_output.double())
+    return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in zip(own, exact, strict=True))
 
 
-def results(impl: str, tensors: list[Tensor], grad_output: Tensor) -> list[Tensor]:
-    return [result for pass_ in PASSES for result in make_call(impl, pass_, tensors, grad_output)()]
+def results(op: str, impl: str, tensors: Sequence[Tensor], grad_output: Tensor) -> list[Tensor]:
+    return [result for pass_ in counts.PASSES for result in make_call(op, impl, pass_, tensors, grad_output)()]
+
+
+def plan(names: Sequence[str]) -> list[tuple[str, str, torch.dtype, counts.Shape]]:
+    """What is measured, in both passes: reblur on every size, type and implementation; the others on fewer."""
+    of_reblur = [("reblur", impl, dtype, shape) for shape in SIZES for dtype in DTYPES for impl in names]
+    others = [op for op in OPERATORS if op != "reblur"]
+    return of_reblur + [
+        (op, impl, torch.float32, shape) for op in others for shape in FAMILY_SIZES for impl in ("cuda", "reference")
+    ]
 
 
 def measure() -> bool:
     from tests.problems import TOLERANCE
 
-    errors = {(impl, dtype): check(impl, dtype) for impl in IMPLEMENTATIONS for dtype in DTYPES}
-    wrong = [f"{impl} {dtype}: {error:.2g}" for (impl, dtype), error in errors.items() if error > TOLERANCE[dtype]]
+    planned = plan(implementations())
+    errors = {key: check(*key) for key in dict.fromkeys(what[:3] for what in planned)}
+    wrong = [
+        f"{op} {impl} {dtype}: {error:.2g}"
+        for (op, impl, dtype), error in errors.items()
+        if not error <= TOLERANCE[dtype]
+    ]
     bandwidth = copy_bandwidth()
     rows = []
-    for shape in SIZES:
-        for dtype in DTYPES:
-            for pass_ in PASSES:
-                for impl in IMPLEMENTATIONS:
-                    rows.append(measure_row(impl, pass_, dtype, shape, bandwidth))
-                    print(json.dumps(rows[-1]), flush=True)
+    for op, impl, dtype, shape in planned:
+        for pass_ in counts.PASSES:
+            rows.append(measure_row(op, impl, pass_, dtype, shape, bandwidth))
+            print(json.dumps(rows[-1]), flush=True)
     device = torch.cuda.get_device_name()
     record = {
         "device": device,
@@ -226,7 +294,7 @@ def measure() -> bool:
         "date": datetime.date.today().isoformat(),
         "csrc_sha256": sources_sha256(),
         "copy_bandwidth_gbps": bandwidth,
-        "errors": {f"{impl} {dtype}": error for (impl, dtype), error in errors.items()},
+        "errors": {f"{op} {impl} {dtype}": error for (op, impl, dtype), error in errors.items()},
         "rows": rows,
     }
     path = ROOT / "benchmarks" / "results" / re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
@@ -240,17 +308,18 @@ def measure() -> bool:
 
 def page(record: dict[str, Any]) -> str:
     lines = [
-        f"# reblur on {record['device']}",
+        f"# reblur_ops on {record['device']}",
         "",
         f"Driver {record['driver']}, torch {record['torch']}, CUDA {record['cuda']}, {record['date']}. Radii 1 … 7. "
         f"A copy moves {record['copy_bandwidth_gbps']:.0f} GB/s; the floor is what it would take to move inputs and "
         "results.",
         "",
-        "| size | dtype | pass | implementation | ms (20 / 50 / 80 %) | × floor | extra memory, MB |",
-        "|---|---|---|---|---:|---:|---:|",
+        "| operator | size | dtype | pass | implementation | ms (20 / 50 / 80 %) | × floor | extra memory, MB |",
+        "|---|---|---|---|---|---:|---:|---:|",
     ]
     for row in record["rows"]:
-        head = f"| {'×'.join(map(str, row['shape']))} | {row['dtype']} | {row['pass']} | {row['impl']} "
+        size = "×".join(map(str, row["shape"]))
+        head = f"| {row['op']} | {size} | {row['dtype']} | {row['pass']} | {row['impl']} "
         if "error" in row:
             lines.append(f"{head}| {row['error']} | | |")
             continue

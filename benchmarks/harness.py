@@ -23,9 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 import reblur_ops
+from benchmarks.counts import PASSES
 
 RESULTS = Path(__file__).parent / "results"
-PASSES = ("forward", "forward+backward")
 LOAD_AT_START = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 SLOW = 1.0  # seconds: a call that takes as long has swept the caches and is measured well by itself
 
@@ -266,9 +266,8 @@ def measure(problem: Problem, contenders: Sequence[Contender], seconds: float, *
             call = make_call(contender.function, pass_, problem.tensors, problem.grad_output)
             row.error = error(call(), problem, pass_)
             if not row.error <= tolerance:
-                raise SystemExit(
-                    f"{row.impl}, {problem.op}, {pass_}, {row.shape}: error {row.error:.2g}, at most {tolerance} allowed"
-                )
+                what = f"{row.impl}, {problem.op}, {pass_}, {row.shape}"
+                raise SystemExit(f"{what}: error {row.error:.2g}, at most {tolerance} allowed")
             row.peak_mb = peak_memory(call) / 1e6
             calls.append(call)
             running.append(row)
@@ -327,7 +326,16 @@ def milliseconds(value: float) -> str:
 def table(rows: Sequence[Row], columns: Sequence[str] = ("op", "size", "radius", "dtype")) -> str:
     """Markdown: every row, and how much longer it takes than native on the same problem with warm caches."""
     native = {_problem(row): row.ms_p50 for row in rows if (row.impl, row.cache) == ("native", "warm") and row.ms_p50}
-    head = [*columns, "pass", "implementation", "ms (20 / 50 / 80 %)", "samples", "× native", "peak memory, MB", "error"]
+    head = [
+        *columns,
+        "pass",
+        "implementation",
+        "ms (20 / 50 / 80 %)",
+        "samples",
+        "× native",
+        "peak memory, MB",
+        "error",
+    ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * (len(columns) + 2)}{'---:|' * 5}"]
     for row in rows:
         values = {
@@ -338,14 +346,12 @@ def table(rows: Sequence[Row], columns: Sequence[str] = ("op", "size", "radius",
         }
         impl = f"{row.impl}, cold cache" if row.cache == "cold" else row.impl
         cells = [*(values[column] for column in columns), row.pass_, impl]
-        if row.ms_p50 is None:
+        if row.ms_p20 is None or row.ms_p50 is None or row.ms_p80 is None:
             cells += [row.note, "", "", "", ""]
         else:
-            assert row.ms_p20 is not None and row.ms_p80 is not None
-            assert row.peak_mb is not None and row.error is not None
             ratio = f"{row.ms_p50 / native[_problem(row)]:.3g}" if _problem(row) in native else ""
             times = " / ".join(milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
-            cells += [times, str(row.samples), ratio, f"{row.peak_mb:.4g}", f"{row.error:.1e}"]
+            cells += [times, str(row.samples), ratio, f"{row.peak_mb or 0:.4g}", f"{row.error or 0:.1e}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -369,6 +375,8 @@ def arguments(documentation: str | None, seconds: float) -> argparse.ArgumentPar
     """What all benchmarks can be told."""
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=seconds, help="for each comparison (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="tiny problems, to try the program: the times mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny problems, to try the program: the times mean nothing"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write to (default: %(default)s)")
     return parser

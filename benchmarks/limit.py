@@ -9,7 +9,7 @@ reads again in cache. Then, how time grows with pixels, radius and channels: the
 proportional.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 import reblur_ops
 from benchmarks import counts, harness, operator
 from benchmarks.operator import Case
+from tests.problems import TOLERANCE
 
 COPIED = 2**26  # elements of float32, many times the caches
 MULTIPLIED = 1024  # rows and columns of the matrices whose product gives the arithmetic rate
@@ -58,6 +59,14 @@ class Row:
         return self.ms_p50 / max(self.memory_ms, self.arithmetic_ms)
 
 
+# What time is followed along.
+ALONG: dict[str, Callable[[Row], int]] = {
+    "pixels": lambda row: row.pixels,
+    "radius": lambda row: row.radius,
+    "channels": lambda row: row.shape[1],
+}
+
+
 def measure(question: str, cases: Sequence[Case], threads: int, seconds: float, passes: Sequence[str]) -> list[Row]:
     """The operator on every case, a copy and a matrix product, all in turns."""
     source = torch.ones(COPIED)
@@ -71,7 +80,7 @@ def measure(question: str, cases: Sequence[Case], threads: int, seconds: float, 
             operator.functions(case.radii)[operator.NATIVE], pass_, given.tensors, given.grad_output
         )
         wrong = harness.error(call(), given, pass_)
-        if not wrong <= operator.TOLERANCE[given.dtype]:
+        if not wrong <= TOLERANCE[given.dtype]:
             raise SystemExit(f"native, {pass_}, {given.shape}: error {wrong:.2g}")
         calls.append(call)
     before = torch.get_num_threads()
@@ -87,10 +96,23 @@ def measure(question: str, cases: Sequence[Case], threads: int, seconds: float, 
     rows = []
     for (case, pass_), of_call in zip(asked, times, strict=True):
         shape = (1, case.channels, *case.size)
-        moved = counts.floor_bytes((1, case.channels, 1, 1), case.dtype, pass_, sum(reblur_ops.map_channels(case.radii)))
+        moved = counts.floor_bytes(
+            (1, case.channels, 1, 1), case.dtype, pass_, sum(reblur_ops.map_channels(case.radii))
+        )
         operations = counts.operations(case.radii, case.channels, pass_).total
         rows.append(
-            Row(question, pass_, threads, list(shape), case.radius, *of_call.percentiles, moved, operations, bandwidth, rate)
+            Row(
+                question,
+                pass_,
+                threads,
+                list(shape),
+                case.radius,
+                *of_call.percentiles,
+                moved,
+                operations,
+                bandwidth,
+                rate,
+            )
         )
     return rows
 
@@ -98,9 +120,8 @@ def measure(question: str, cases: Sequence[Case], threads: int, seconds: float, 
 def slope(rows: Sequence[Row], pass_: str) -> float:
     """Of the logarithm of time against that of what the rows differ in, by least squares."""
     chosen = [row for row in rows if row.pass_ == pass_]
-    x = {"pixels": lambda r: r.pixels, "radius": lambda r: r.radius, "channels": lambda r: r.shape[1]}
-    of = x[chosen[0].question]
-    return float(np.polyfit(np.log([of(row) for row in chosen]), np.log([row.ms_p50 for row in chosen]), 1)[0])
+    x = [ALONG[row.question](row) for row in chosen]
+    return float(np.polyfit(np.log(x), np.log([row.ms_p50 for row in chosen]), 1)[0])
 
 
 def limit_table(rows: Sequence[Row]) -> str:
@@ -123,14 +144,10 @@ def limit_table(rows: Sequence[Row]) -> str:
 def growth_table(rows: Sequence[Row]) -> str:
     lines = ["| along | pass | times, ms | slope |", "|---|---|---|---:|"]
     for question in dict.fromkeys(row.question for row in rows):
-        for pass_ in harness.PASSES:
+        for pass_ in counts.PASSES:
             chosen = [row for row in rows if (row.question, row.pass_) == (question, pass_)]
-            label = {
-                "pixels": lambda row: f"{row.shape[2]}×{row.shape[3]}",
-                "radius": lambda row: f"R = {row.radius}",
-                "channels": lambda row: f"C = {row.shape[1]}",
-            }[question]
-            times = ", ".join(f"{label(row)}: {harness.milliseconds(row.ms_p50)}" for row in chosen)
+            name = {"pixels": "", "radius": "R = ", "channels": "C = "}[question]
+            times = ", ".join(f"{name}{ALONG[question](row)}: {harness.milliseconds(row.ms_p50)}" for row in chosen)
             lines.append(f"| {question} | {pass_} | {times} | {slope(chosen, pass_):.2f} |")
     return "\n".join(lines)
 
@@ -156,11 +173,11 @@ def main() -> None:
     threads = torch.get_num_threads()
     limit = []
     for count in sorted({1, threads}):
-        limit += measure("limit", asked["limit"], count, arguments.seconds, harness.PASSES)
+        limit += measure("limit", asked["limit"], count, arguments.seconds, counts.PASSES)
     growth = [
         row
         for question in ("pixels", "radius", "channels")
-        for row in measure(question, asked[question], threads, arguments.seconds, harness.PASSES)
+        for row in measure(question, asked[question], threads, arguments.seconds, counts.PASSES)
     ]
     start = "×".join(map(str, asked["pixels"][0].size))
     text = (

@@ -1,12 +1,11 @@
 """How large are the networks, how fast on the CPU, and how much memory do they take?
 
-    python -m benchmarks.networks [--seconds S]
+    python -m benchmarks.networks [--seconds S]                        (make bench)
 
 Without gradients, in evaluation mode, at the default sizes. Memory is in proportion to the pixels, so that of a 4K
 image (3840 × 2160) follows from the measured one.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,10 +49,10 @@ def networks() -> dict[str, tuple[nn.Module, int]]:
     }
 
 
-def call(network: nn.Module, channels: int) -> Callable[[], object]:
+def call(network: nn.Module, channels: int, size: int) -> Callable[[], object]:
     generator = torch.Generator().manual_seed(0)
-    blurry = torch.rand(1, 3, SIZE, SIZE, generator=generator)
-    arguments = (blurry, torch.rand(1, channels, SIZE, SIZE, generator=generator)) if channels else (blurry,)
+    blurry = torch.rand(1, 3, size, size, generator=generator)
+    arguments = (blurry, torch.rand(1, channels, size, size, generator=generator)) if channels else (blurry,)
     network.eval()
 
     def run() -> object:
@@ -76,22 +75,21 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30, help="for all together (default: %(default)s)")
-    arguments = parser.parse_args()
+    arguments = harness.arguments(__doc__, seconds=10).parse_args()
+    size = 32 if arguments.quick else SIZE
     contenders = networks()
-    calls = [call(*contender) for contender in contenders.values()]
+    calls = [call(*contender, size) for contender in contenders.values()]
     peaks = [harness.peak_memory(each) for each in calls]
     times = harness.time_in_turns(calls, seconds=arguments.seconds)
     rows = [
-        Row(name, sum(p.numel() for p in network.parameters()), [1, 3, SIZE, SIZE], *percentiles, peak / SIZE**2)
-        for (name, (network, _)), percentiles, peak in zip(contenders.items(), times, peaks, strict=True)
+        Row(
+            name, sum(p.numel() for p in network.parameters()), [1, 3, size, size], *of_call.percentiles, peak / size**2
+        )
+        for (name, (network, _)), of_call, peak in zip(contenders.items(), times, peaks, strict=True)
     ]
-    where = harness.environment()
-    title = (
-        f"# The networks on the CPU\n\n{where['device']}, torch {where['torch']}, {where['date']}. 1×3×{SIZE}×{SIZE}, "
-    )
-    harness.save("networks-cpu", rows, f"{title}float32, without gradients.\n\n{table(rows)}\n")
+    title = f"# The networks on the CPU\n\n{harness.setting()} 1×3×{size}×{size}, "
+    text = f"{title}float32, without gradients.\n\n{table(rows)}\n"
+    harness.save("networks-cpu", rows, text, arguments.results)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def problem(case: Case) -> Problem:
 def functions(radii: Sequence[int]) -> dict[str, Function]:
     """Every contender's (image, seeds, weights) -> output."""
     operator = partial(reblur_ops.reblur, radii=radii)
-    eager = {
+    eager: dict[str, Function] = {
         NATIVE: harness.on_backend("native", operator),
         RING: harness.on_backend("torch", operator),
         TAPS: partial(taps.reblur, radii=radii),
@@ -115,9 +115,7 @@ def main() -> None:
         cases = [replace(case, size=(40, 56)) for case in (cases[0], *cases[4:])]
     rows = []
     for case in cases:
-        rows += harness.measure(
-            problem(case), contenders(case), arguments.seconds, tolerance=TOLERANCE[case.dtype]
-        )
+        rows += harness.measure(problem(case), contenders(case), arguments.seconds, tolerance=TOLERANCE[case.dtype])
         torch.compiler.reset()
     text = f"# reblur on the CPU\n\n{harness.setting()} Radii 1 … radius.\n\n"
     harness.save("operator-cpu", rows, f"{text}{harness.table(rows, ('size', 'radius', 'dtype'))}\n", arguments.results)

@@ -6,6 +6,7 @@ python -m benchmarks.readme [--check]
 import argparse
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,57 @@ from benchmarks.harness import RESULTS, milliseconds
 README = Path(__file__).parents[1] / "README.md"
 
 
-def operator_table(results: dict[str, Any]) -> str:
-    """How long each implementation takes, and how many times longer than native."""
-    rows = results["rows"]
-    native = {(tuple(row["shape"]), row["pass"]): row["ms_p50"] for row in rows if row["impl"] == "native"}
-    names = {"native": "**native**", "torch": "pure PyTorch", "reference": "naive unfold"}
+NAMES = {
+    "native": "**native**",
+    "ring convolution": "ring convolution",
+    "ring convolution, compiled": "the same, compiled",
+    "explicit kernels": "explicit kernels",
+    "naive unfold": "naive unfold",
+}
+
+
+def times_table(rows: Sequence[dict[str, Any]], label: Callable[[dict[str, Any]], str], first: str) -> list[str]:
+    """Lines: for each problem and pass, each implementation's time, and how many times longer than native it takes."""
+    rows = [row for row in rows if row["cache"] == "warm"]
+    names = [name for name in NAMES if any(row["impl"] == name for row in rows)]
     lines = [
-        f"Median milliseconds on {results['device']}, float32, radii 1 … 7, {results['date']}:",
-        "",
-        "| image | pass | " + " | ".join(names.values()) + " |",
+        f"| {first} | pass | " + " | ".join(NAMES[name] for name in names) + " |",
         "|---|---|" + "---:|" * len(names),
     ]
-    for (shape, pass_), quickest in native.items():
+    problems = dict.fromkeys((label(row), row["pass"]) for row in rows)
+    for problem, pass_ in problems:
+        times = {row["impl"]: row["ms_p50"] for row in rows if (label(row), row["pass"]) == (problem, pass_)}
         cells = []
-        for impl in names:
-            found = [r["ms_p50"] for r in rows if (tuple(r["shape"]), r["pass"], r["impl"]) == (shape, pass_, impl)]
-            factor = f" ({found[0] / quickest:.0f}×)" if found and impl != "native" else ""
-            cells.append(f"{milliseconds(found[0])}{factor}" if found else "not run")
-        lines.append(f"| {'×'.join(map(str, shape))} | {pass_} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        for name in names:
+            time = times.get(name)
+            factor = f" ({time / times['native']:.0f}×)" if time and name != "native" else ""
+            cells.append(f"{milliseconds(time)}{factor}" if time else "not run")
+        lines.append(f"| {problem} | {pass_} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def operator_table(results: dict[str, Any]) -> str:
+    """How long each implementation takes, and how many times longer than native."""
+
+    def label(row: dict[str, Any]) -> str:
+        size = "×".join(map(str, row["shape"]))
+        radius = "" if row["radius"] == 7 else f", radii 1 … {row['radius']}"
+        return f"{size}{radius}" if row["dtype"] == "float32" else f"{size}{radius}, {row['dtype']}"
+
+    head = (
+        f"Median milliseconds on {results['device']}, {results['date']}; radii 1 … 7 and float32 unless said otherwise:"
+    )
+    return "\n".join([head, "", *times_table(results["rows"], label, "image")])
+
+
+def families_table(results: dict[str, Any]) -> str:
+    """The same of the other blurs."""
+    rows = [row for row in results["rows"] if ", " in row["op"]]  # a direction: not those side by side with reblur
+    size = "×".join(map(str, rows[0]["shape"]))
+    head = (
+        f"Median milliseconds at {size}, R = {rows[0]['radius']}, float32, on {results['device']}, {results['date']}:"
+    )
+    return "\n".join([head, "", *times_table(rows, lambda row: str(row["op"]), "operator")])
 
 
 def networks_table(results: dict[str, Any]) -> str:
@@ -51,19 +84,30 @@ def networks_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"operator-cpu": operator_table, "networks-cpu": networks_table}
+TABLES = {"operator-cpu": operator_table, "families-cpu": families_table, "networks-cpu": networks_table}
 
 
 def updated(text: str) -> str:
     """The README's text with every table made anew from its results."""
     for name, table in TABLES.items():
         results = json.loads((RESULTS / f"{name}.json").read_text())
-        parts = re.split(f"(<!-- results: {name} -->\n)(.*?)(\n<!-- end of results -->)", text, flags=re.DOTALL)
-        if len(parts) != 5:
-            raise SystemExit(f"README.md must have one place for the results {name}, has {len(parts) // 4}")
-        parts[2] = table(results)
-        text = "".join(parts)
+        text = replaced(text, name, table(results))
     return text
+
+
+def replaced(text: str, name: str, table: str) -> str:
+    """The text with the table between the markers of its results, whatever is there now, nothing too.
+
+    Raises:
+        SystemExit: the markers are not there once, or another begins before they end.
+    """
+    parts = re.split(f"(<!-- results: {re.escape(name)} -->\n)(.*?)(<!-- end of results -->)", text, flags=re.DOTALL)
+    if len(parts) != 5:
+        raise SystemExit(f"README.md must have one place for the results {name}, has {len(parts) // 4}")
+    if "<!-- results:" in parts[2]:
+        raise SystemExit(f"README.md: the results {name} have no end")
+    parts[2] = f"{table}\n"
+    return "".join(parts)
 
 
 def main() -> None:

@@ -131,7 +131,7 @@ class Step:
 
 def reblur_call(backend: str, shape: Sequence[int], device: str) -> Callable[[], list[Tensor]]:
     """The operator by itself, forward and backward, as the second stage calls it."""
-    n, channels, height, width = shape
+    n, _, height, width = shape
     seeds, weights = (torch.randn(n, planes, height, width, device=device) for planes in reblur_ops.map_channels())
     tensors = [torch.rand(*shape, device=device), seeds, weights.softmax(dim=1)]
     function = harness.on_backend(backend, reblur_ops.reblur)
@@ -225,7 +225,7 @@ def largest_that_runs(stage: int, candidates: Sequence[Sequence[int]]) -> list[i
 
 def table(rows: Sequence[Row]) -> str:
     lines = [
-        "| stage | size | reblurring by | ms (20 / 50 / 80 %) | reblurring alone, ms | share of the step | memory, MB |",
+        "| stage | size | reblurring by | ms (20 / 50 / 80 %) | reblurring alone, ms | its share | memory, MB |",
         "|---:|---|---|---:|---:|---:|---:|",
     ]
     for row in rows:

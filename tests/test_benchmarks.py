@@ -1,22 +1,43 @@
 """What the benchmarks compute around their measurements."""
 
+import importlib.util
+import json
+import os
 import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import flow, gpu, harness
+from benchmarks import (
+    counts,
+    families,
+    flow,
+    gpu,
+    harness,
+    instructions,
+    limit,
+    operator,
+    pictures,
+    readme,
+    startup,
+    training_step,
+)
+from benchmarks.rivals import taps
 from models.flow import warp
+from reblur_ops.geometry import distance_classes
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_floor_counts_each_input_and_result_once():
     """196 bytes a pixel forward and 380 more backward, in float32 with three channels and the radii 1 … 7."""
-    assert gpu.floor_bytes((1, 3, 1, 1), torch.float32, "forward") == 196
-    assert gpu.floor_bytes((1, 3, 1, 1), torch.float32, "forward+backward") == 196 + 380
-    assert gpu.floor_bytes((2, 3, 5, 7), torch.bfloat16, "forward") == 98 * 70
+    assert counts.floor_bytes((1, 3, 1, 1), torch.float32, "forward") == 196
+    assert counts.floor_bytes((1, 3, 1, 1), torch.float32, "forward+backward") == 196 + 380
+    assert counts.floor_bytes((2, 3, 5, 7), torch.bfloat16, "forward") == 98 * 70
 
 
 def test_the_fingerprint_is_that_of_the_shell():
@@ -33,7 +54,7 @@ def test_a_rival_that_ran_out_of_memory_stays_in_the_page():
     rows = [{**row, "impl": "cuda", **times}, {**row, "impl": "reference", "error": "out of memory"}]
     head = {"device": "D", "driver": "1", "torch": "2", "cuda": "3", "date": "4", "copy_bandwidth_gbps": 5.0}
     text = gpu.page({**head, "rows": rows})
-    assert "| 1×3×9×9 | float32 | forward | cuda | 0.9 / 1 / 1.1 | 2.00 | 3 |" in text
+    assert "| reblur | 1×3×9×9 | float32 | forward | cuda | 0.9 / 1 / 1.1 | 2.00 | 3 |" in text
     assert "| reference | out of memory |" in text
 
 
@@ -49,11 +70,245 @@ def test_peak_memory_sees_what_was_held_at_once():
 
 def test_contenders_take_turns():
     order = []
-    harness.time_in_turns([lambda: order.append("a"), lambda: order.append("b")], seconds=0)
-    turns = "".join(order).split("b", 2)[2]
+    times = harness.time_in_turns([lambda: order.append("a"), lambda: order.append("b")], seconds=0)
+    turns = "".join(order).split("b", 1)[1]
     assert turns.lstrip("b").startswith("a")
-    assert order.count("a") > 5
-    assert order.count("b") > 5
+    assert "ab" in turns.lstrip("b")[1:]
+    assert all(len(of_call.samples) >= 5 for of_call in times)
+
+
+def test_a_slow_contender_is_called_three_times(monkeypatch):
+    monkeypatch.setattr(harness, "SLOW", -1.0)
+    calls = []
+    (times,) = harness.time_in_turns([lambda: calls.append(None)], seconds=60)
+    assert len(calls) == len(times.samples) == 3
+
+
+def test_percentiles():
+    assert harness.Times(list(range(101))).percentiles == (20, 50, 80)
+
+
+def test_sweeping_the_caches_is_not_timed(monkeypatch):
+    monkeypatch.setattr(harness, "cache_bytes", lambda: 2**26)
+    call = torch.ones(10).sum
+    warm, cold = harness.time_in_turns([call, call], seconds=0.05, cold=[False, True])
+    begin = torch.ones(2**27, dtype=torch.uint8)
+    (sweep,) = harness.time_in_turns([lambda: begin.add_(1)], seconds=0)
+    assert cold.median < sweep.median / 2
+    assert warm.median <= cold.median * 2
+
+
+def test_what_is_checked_is_what_is_timed():
+    """A contender whose results are wrong only in the last rows of a large image is refused."""
+    problem = operator.problem(operator.Case(size=(70, 66), radius=3))
+    right = operator.functions((1, 2, 3))[operator.NAIVE]
+
+    def wrong(*tensors):
+        return right(*tensors) * torch.ones(70)[:, None].index_fill(0, torch.tensor([69]), 1.01)
+
+    for pass_ in counts.PASSES:
+        results = [harness.make_call(f, pass_, problem.tensors, problem.grad_output)() for f in (right, wrong)]
+        errors = [harness.error(result, problem, pass_) for result in results]
+        assert errors[0] < 1e-5 < 1e-3 < errors[1]
+    with pytest.raises(SystemExit, match="error"):
+        harness.measure(problem, [harness.Contender("wrong", wrong)], 0, tolerance=1e-5)
+
+
+def test_a_contender_that_is_not_run_stays_in_the_table():
+    case = operator.Case(
+        size=(9, 11), radius=2, names=("native", "explicit kernels"), slow=("naive unfold",), cold=True
+    )
+    rows = harness.measure(operator.problem(case), operator.contenders(case), 0, tolerance=1e-5)
+    assert [row.impl for row in rows] == 2 * ["native", "native", "explicit kernels", "naive unfold"]
+    text = harness.table(rows, ("size",))
+    assert f"| 1×3×9×11 | forward | naive unfold | not run: {operator.TOO_LONG} |" in text
+    assert "| native, cold cache |" in text
+
+
+@pytest.mark.parametrize("case", operator.CASES, ids=str)
+def test_every_contender_solves_every_problem(case):
+    case = replace(case, size=(8, 11))
+    given = operator.problem(case)
+    by_name = operator.functions(case.radii)
+    for name in operator.EAGER:
+        results = harness.make_call(by_name[name], "forward+backward", given.tensors, given.grad_output)()
+        assert harness.error(results, given, "forward+backward") <= operator.TOLERANCE[case.dtype], name
+
+
+def test_explicit_kernels_do_not_copy_a_window_for_each_tap():
+    given = operator.problem(operator.Case(size=(32, 32)))
+    call = harness.make_call(taps.reblur, "forward+backward", given.tensors, given.grad_output)
+    assert harness.peak_memory(call) < 4 * 225 * 32 * 32 * 4
+
+
+@pytest.mark.parametrize("direction", families.DIRECTIONS)
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_families_are_compared_with_their_reference(family, direction):
+    given = families.problem(family, direction, (9, 13))
+    call = harness.make_call(families.function(family, direction), "forward+backward", given.tensors, given.grad_output)
+    assert harness.error(call(), given, "forward+backward") < 1e-5
+
+
+def test_operations_of_the_smallest_kernel():
+    """R = 1, one channel, counted by hand."""
+    forward = counts.operations((1,), 1, "forward")
+    # One row folded; class (0, 1): two taps in row 0, one in the folded row 1, together; (1, 1): two taps of row 1.
+    assert forward.sums == 1 + 2 + 1
+    assert forward.product == 3
+    backward = counts.operations((1,), 1, "forward+backward")
+    assert backward.scatter == 3 * 2 + 2
+    assert backward.kernel == 2 * forward.kernel
+    assert backward.total > 2 * forward.total
+
+
+def test_operations_grow_as_the_window_does():
+    """Sums and products with each channel, and the sums in place of 225 taps."""
+    one, three = (counts.operations(range(1, 8), channels, "forward") for channels in (1, 3))
+    assert three.sums == 3 * one.sums
+    assert three.kernel == one.kernel
+    assert one.sums < 225
+    assert one.product == len(distance_classes(7))
+
+
+def limit_row(**changes):
+    row = limit.Row("pixels", "forward", 1, [1, 3, 10, 10], 7, 1.0, 2.0, 3.0, 200, 1000, 10.0, 100.0)
+    return replace(row, **changes)
+
+
+def test_the_floor_is_the_slower_of_memory_and_arithmetic():
+    row = limit_row()
+    assert row.memory_ms == pytest.approx(100 * 200 / 10e9 * 1e3)
+    assert row.arithmetic_ms == pytest.approx(100 * 1000 / 100e9 * 1e3)
+    assert row.ratio == pytest.approx(2.0 / row.memory_ms)
+    assert limit_row(bandwidth_gbps=1e6).ratio == pytest.approx(2.0 / row.arithmetic_ms)
+
+
+def test_slopes():
+    rows = [limit_row(shape=[1, 3, 10, 10 * n], ms_p50=0.5 * n**1.5) for n in (1, 2, 4)]
+    assert limit.slope(rows, "forward") == pytest.approx(1.5)
+
+
+def step_row(**changes):
+    row = training_step.Row(2, "native", [1, 3, 10, 10], 1.0, 2.0, 3.0, 5, reblur_ms=0.5, peak_mb=3.0)
+    return replace(row, **changes)
+
+
+def test_what_fits_follows_from_two_sizes():
+    rows = [step_row(), step_row(shape=[1, 3, 10, 20], peak_mb=5.0)]
+    (of_native,) = training_step.fit(rows)
+    assert (of_native.constant_bytes, of_native.bytes_per_pixel) == (1e6, 2e4)
+    assert of_native.batch(24) == int((0.9 * 24e9 - 1e6) / 2e4) // 256**2
+    height, width = of_native.frame(24)
+    assert height % 16 == width % 16 == 0
+    assert of_native.bytes(height * width) <= 0.9 * 24e9 < of_native.bytes((height + 32) * (width + 32))
+    (large,) = training_step.computed([of_native], rows, (1, 3, 100, 100))
+    assert large.computed
+    assert (large.ms_p50, large.reblur_ms, large.peak_mb) == pytest.approx((100.0, 25.0, 201.0))
+    assert "computed" in training_step.table([large])
+    assert step_row().share == 0.25
+
+
+def test_a_step_trains():
+    step = training_step.Step(2, "native", (1, 3, 24, 32))
+    before = [parameter.clone() for parameter in step.framework.parameters()]
+    assert np.isfinite(step())
+    changed = [not torch.equal(a, b) for a, b in zip(before, step.framework.parameters(), strict=True)]
+    assert np.mean(changed) > 0.9
+
+
+def test_instruction_counts_have_a_bound():
+    counted = {"gather": 114.0, "scatter": 100.0}
+    assert instructions.worse(counted, {"gather": 100.0, "scatter": 100.0}) == []
+    assert "gather" in instructions.worse(counted, {"gather": 90.0, "scatter": 100.0})[0]
+    assert "not in both" in instructions.worse(counted, {"gather": 114.0})[0]
+
+
+@pytest.mark.skipif(bool(instructions.obstacle()), reason=f"no instructions are counted: {instructions.obstacle()}")
+def test_kernels_take_no_more_instructions_than_recorded():
+    assert instructions.worse(instructions.count(), instructions.read()) == []
+
+
+def test_importing_brings_nothing_but_torch():
+    """What import time comes from, without a clock: the modules of ours, and none of others."""
+    code = (
+        "import sys, torch; before = set(sys.modules); import reblur_ops; "
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert set(printed.stdout.split()) <= {"reblur_ops", "torch"}
+
+
+def test_the_start_of_a_fresh_process_is_taken_apart():
+    times = startup.fresh_process()
+    assert "import of reblur_ops, beyond torch's" in times
+    assert all(seconds > 0 for seconds in times.values())
+
+
+def test_a_build_that_was_measured_is_kept(tmp_path):
+    rows = [startup.Row("import", "ms", 1, 1, 1, 7), startup.Row("wheel", "MB", 2, 2, 2, 1)]
+    harness.save("startup-cpu", rows, "", tmp_path)
+    assert startup.kept(tmp_path / "startup-cpu.json") == rows[1:]
+    assert startup.kept(tmp_path / "nothing.json") == []
+
+
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_pictures_show_the_results(name, tmp_path):
+    (tmp_path / f"{name}.json").write_text((harness.RESULTS / f"{name}.json").read_text())
+    text = pictures.draw(name, tmp_path).read_text()
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    assert record["device"] in text
+    assert text == pictures.draw(name, tmp_path).read_text()
+
+
+def test_the_readme_keeps_what_stands_between_tables():
+    """Also where a table is still empty."""
+    text = "A\n<!-- results: a -->\n<!-- end of results -->\nB\n<!-- results: b -->\nold\n<!-- end of results -->\nC\n"
+    replaced = readme.replaced(readme.replaced(text, "a", "1"), "b", "2")
+    assert replaced == (
+        "A\n<!-- results: a -->\n1\n<!-- end of results -->\nB\n<!-- results: b -->\n2\n<!-- end of results -->\nC\n"
+    )
+    assert readme.replaced(replaced, "a", "1") == replaced
+    with pytest.raises(SystemExit, match="have no end"):
+        readme.replaced("<!-- results: a -->\nB\n<!-- results: b -->\n<!-- end of results -->\n", "a", "1")
+
+
+def test_one_thread_is_singular():
+    assert [harness.thread_count(count) for count in (1, 2)] == ["1 thread", "2 threads"]
+
+
+def test_the_gpu_measures_what_was_asked_for():
+    planned = gpu.plan(["cuda", "torch", "torch-compiled", "reference"])
+    assert len({what for what in planned if what[0] == "reblur"}) == 4 * len(gpu.SIZES) * len(gpu.DTYPES)
+    assert {op for op, *_ in planned} == set(gpu.OPERATORS)
+
+
+@pytest.mark.parametrize("op", gpu.OPERATORS)
+def test_the_gpu_checks_every_operator(op):
+    """On the CPU, where the same functions answer."""
+    assert gpu.check(op, "torch", torch.float32, "cpu") < 1e-5
+    assert gpu.check(op, "reference", torch.bfloat16, "cpu") < 1.6e-2
+
+
+TRITON = """
+import torch, reblur_ops
+from functools import partial
+from benchmarks import harness
+from benchmarks.rivals import triton_reblur
+from tests.problems import problem
+p = problem(5, 37, batch=2, channels=2, radii=(2, 5)).to(torch.float32)
+given = harness.Problem("reblur", partial(reblur_ops.reblur, radii=(2, 5)), list(p.tensors), p.grad_output, 5)
+call = harness.make_call(partial(triton_reblur.reblur, radii=(2, 5)), "forward+backward", given.tensors, p.grad_output)
+print(harness.error(call(), given, "forward+backward"))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_the_triton_rival_computes_the_same():
+    """In Triton's interpreter, so without a GPU."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", TRITON], env=environment, capture_output=True, text=True, check=True)
+    assert float(result.stdout) < 1e-5
 
 
 def test_alignment_is_measured_against_true_flow():

@@ -65,7 +65,8 @@ def count() -> dict[str, float]:
             text = path.read_text()
             name = re.search(r"^desc: Trigger: Client Request: (.+)$", text, re.MULTILINE)
             total = re.search(r"^totals: (\d+)$", text, re.MULTILINE)
-            assert name is not None and total is not None, path
+            if name is None or total is None:
+                raise ValueError(f"{path} holds no counts")
             counts[name[1]] = round(int(total[1]) / pixels, 1)
     return counts
 

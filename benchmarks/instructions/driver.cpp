@@ -67,22 +67,24 @@ void count_family(const char* name, KernelOptions options, int64_t parameter_cha
   float* memory = static_cast<float*>(std::aligned_alloc(64, count_of_states * sizeof(float)));
   const BlockedStates<float> states{memory, 0, kHeight};
 
-  count(name, "gather", [&] {
-    kernels.gather(problem, {size, rows, Padding::kZeros, image, output}, 0, tiles);
-  });
+  count(name, "gather", [&] { kernels.gather(problem, {size, rows, Padding::kZeros, image, output}, 0, tiles); });
   count(name, "states", [&] { kernels.states(problem, {size, rows, states}, 0, tiles); });
   count(name, "scatter", [&] {
     const BlockedStates<const float> read{memory, 0, kHeight};
-    kernels.scatter(
-        problem, {size, rows, Padding::kZeros, read, image, output}, 0, kernels.scatter_tiles(size, rows));
+    kernels.scatter(problem, {size, rows, Padding::kZeros, read, image, output}, 0, kernels.scatter_tiles(size, rows));
   });
   for (const bool keep : {false, true})
     count(name, keep ? "parameter gradients and states" : "parameter gradients", [&] {
-      kernels.parameter_gradients(
-          problem,
-          {size, rows, Padding::kZeros, image, image, {gradients[0], gradients[1]}, keep ? states : BlockedStates<float>{}},
-          0,
-          tiles);
+      kernels.parameter_gradients(problem,
+                                  {size,
+                                   rows,
+                                   Padding::kZeros,
+                                   image,
+                                   image,
+                                   {gradients[0], gradients[1]},
+                                   keep ? states : BlockedStates<float>{}},
+                                  0,
+                                  tiles);
     });
   std::free(memory);
 }

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """The fused operator in Triton: what a good engineer would try before CUDA.
 
 For NVIDIA GPUs, where triton is installed; radii up to 7, float32 inside, zeros beyond the image, support "square".
@@ -49,9 +50,7 @@ def kernel_weights(
     offset = 0
     for n in range(COUNT):
         radius = tl.load(radii + n)
-        taps, _ = class_kernel(
-            seeds, planes, offset, radius, pixel, inside, ring, fraction, squared, times, CLASSES
-        )
+        taps, _ = class_kernel(seeds, planes, offset, radius, pixel, inside, ring, fraction, squared, times, CLASSES)
         total += tl.load(weights + (n + 1) * planes + pixel, inside, 0.0).to(tl.float32) * taps
         offset += radius + 1
     return total
@@ -147,7 +146,7 @@ def parameter_gradients_kernel(
         tl.store(grad_weights + at, grad_weight.to(grad_weights.dtype.element_ty), x < width)
         logit = weight * taps * (gradient - times[:, None] * grad_weight[None, :])
         logit = tl.where(within, logit, 0.0)
-        # A class's gradient goes to the two seeds that it lies between: a product with [RINGS, CLASSES] of their shares.
+        # A class's gradient goes to the two seeds that it lies between: a product with their shares, [RINGS, CLASSES].
         share = tl.where(ring[None, :] == rings[:, None], 1.0 - fraction[None, :], 0.0)
         share += tl.where(ring[None, :] + 1 == rings[:, None], fraction[None, :], 0.0)
         of_seeds = tl.dot(share, logit, input_precision="ieee")

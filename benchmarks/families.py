@@ -70,7 +70,7 @@ def relative(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    arguments = harness.arguments(__doc__, seconds=2).parse_args()
+    arguments = harness.arguments(__doc__, seconds=1).parse_args()
     if "native" not in reblur_ops.backends():
         raise SystemExit("nothing to measure: the native kernels are not built")
     size = (40, 56) if arguments.quick else (512, 512)

@@ -27,7 +27,7 @@ from benchmarks.counts import PASSES
 
 RESULTS = Path(__file__).parent / "results"
 LOAD_AT_START = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-SLOW = 1.0  # seconds: a call that takes as long has swept the caches and is measured well by itself
+SLOW = 0.3  # seconds: a call that takes as long has swept the caches and is measured well by itself
 
 Function = Callable[..., Tensor]
 Call = Callable[[], list[Tensor]]
@@ -226,7 +226,11 @@ def time_in_turns(
         call()
         return 1e3 * (clock() - begin)
 
-    rough = [timed(call, False) for call in calls]
+    rough, turn = [], []
+    for call, sweeping in zip(calls, colds, strict=True):
+        begin = clock()
+        rough.append(timed(call, sweeping))
+        turn.append(1e3 * (clock() - begin))  # with what is not timed
     slow = [milliseconds > 1e3 * SLOW for milliseconds in rough]
     samples = [[first] if is_slow else [] for first, is_slow in zip(rough, slow, strict=True)]
     rounds, start = 0, time.perf_counter()
@@ -235,7 +239,7 @@ def time_in_turns(
             for index, (call, times) in enumerate(zip(calls, samples, strict=True)):
                 if not slow[index]:
                     call()
-                    times.extend(timed(call, colds[index]) for _ in range(max(1, int(50 / rough[index]))))
+                    times.extend(timed(call, colds[index]) for _ in range(max(1, int(50 / turn[index]))))
                 elif len(times) < 3:
                     times.append(timed(call, colds[index]))
             rounds += 1

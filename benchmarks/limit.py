@@ -166,7 +166,7 @@ def cases(quick: bool) -> dict[str, list[Case]]:
 
 
 def main() -> None:
-    arguments = harness.arguments(__doc__, seconds=4).parse_args()
+    arguments = harness.arguments(__doc__, seconds=2).parse_args()
     if "native" not in reblur_ops.backends():
         raise SystemExit("nothing to measure: the native kernels are not built")
     asked = cases(arguments.quick)

@@ -56,7 +56,7 @@ WITHOUT_NAIVE = tuple(name for name in EAGER if name != NAIVE)
 RIVALS = tuple(name for name in EAGER if name != NATIVE)
 CASES = (
     Case(names=(*EAGER, COMPILED[0]), slow=COMPILED[1:], cold=True),
-    Case(size=(512, 512), cold=True),
+    Case(size=(512, 512), names=WITHOUT_NAIVE, slow=(NAIVE,), cold=True),
     Case(size=(1080, 1920), names=(NATIVE,), never=RIVALS),
     Case(size=(2160, 3840), names=(NATIVE,), never=RIVALS),
     Case(radius=3),
@@ -103,7 +103,7 @@ def contenders(case: Case) -> list[Contender]:
 
 
 def main() -> None:
-    parser = harness.arguments(__doc__, seconds=4)
+    parser = harness.arguments(__doc__, seconds=2)
     parser.add_argument("--all", action="store_true", help="also what takes seconds a call, or minutes to compile")
     arguments = parser.parse_args()
     if "native" not in reblur_ops.backends():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import limit
 from benchmarks.harness import RESULTS, milliseconds
 
 README = Path(__file__).parents[1] / "README.md"
@@ -84,14 +85,40 @@ def networks_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"operator-cpu": operator_table, "families-cpu": families_table, "networks-cpu": networks_table}
+def limit_table(results: dict[str, Any]) -> str:
+    """How far from the floor of memory or arithmetic, and how time grows."""
+    rows = [
+        limit.Row(**{"pass_" if key == "pass" else key: value for key, value in row.items()}) for row in results["rows"]
+    ]
+    at_limit = [row for row in rows if row.question == "limit"]
+    lines = [
+        f"On {results['device']}, {results['date']}:",
+        "",
+        "| image | pass | threads | ms | floor, ms | × floor |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in at_limit:
+        floor = max(row.memory_ms, row.arithmetic_ms)
+        size = "×".join(map(str, row.shape))
+        cells = f"{row.threads} | {milliseconds(row.ms_p50)} | {floor:.3g} | {row.ratio:.1f}"
+        lines.append(f"| {size} | {row.pass_} | {cells} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "operator-cpu": operator_table,
+    "families-cpu": families_table,
+    "limit-cpu": limit_table,
+    "networks-cpu": networks_table,
+}
 
 
 def updated(text: str) -> str:
     """The README's text with every table made anew from its results."""
     for name, table in TABLES.items():
-        results = json.loads((RESULTS / f"{name}.json").read_text())
-        text = replaced(text, name, table(results))
+        measured = RESULTS / f"{name}.json"
+        made = table(json.loads(measured.read_text())) if measured.exists() else "Not measured yet: `make bench`."
+        text = replaced(text, name, made)
     return text
 
 

@@ -114,7 +114,7 @@ def main() -> None:
     parser = harness.arguments(__doc__, seconds=0)
     parser.add_argument("--build", action="store_true", help="build the wheel, too")
     arguments = parser.parse_args()
-    rows = processes(2 if arguments.quick else 7)
+    rows = processes(2 if arguments.quick else 5)
     rows += build() if arguments.build else kept(arguments.results / "startup-cpu.json")
     text = f"# Beginning\n\n{harness.setting()} Fresh processes, files in the system's cache.\n\n{table(rows)}\n"
     harness.save("startup-cpu", rows, text, arguments.results)

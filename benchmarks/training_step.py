@@ -254,7 +254,7 @@ def capacity_table(fits: Sequence[Fit]) -> str:
 
 
 def main() -> None:
-    parser = harness.arguments(__doc__, seconds=8)
+    parser = harness.arguments(__doc__, seconds=4)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     device = arguments.device

@@ -89,13 +89,11 @@ def test_percentiles():
 
 
 def test_sweeping_the_caches_is_not_timed(monkeypatch):
-    monkeypatch.setattr(harness, "cache_bytes", lambda: 2**26)
+    monkeypatch.setattr(harness, "cache_bytes", lambda: 2**25)
     call = torch.ones(10).sum
-    warm, cold = harness.time_in_turns([call, call], seconds=0.05, cold=[False, True])
-    begin = torch.ones(2**27, dtype=torch.uint8)
-    (sweep,) = harness.time_in_turns([lambda: begin.add_(1)], seconds=0)
+    swept = torch.ones(2**26, dtype=torch.uint8)
+    cold, sweep = harness.time_in_turns([call, lambda: swept.add_(1)], seconds=0, cold=[True, False])
     assert cold.median < sweep.median / 2
-    assert warm.median <= cold.median * 2
 
 
 def test_what_is_checked_is_what_is_timed():
@@ -254,7 +252,10 @@ def test_a_build_that_was_measured_is_kept(tmp_path):
 
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_pictures_show_the_results(name, tmp_path):
-    (tmp_path / f"{name}.json").write_text((harness.RESULTS / f"{name}.json").read_text())
+    measured = harness.RESULTS / f"{name}.json"
+    if not measured.exists():
+        pytest.skip(f"{name} is not measured yet: make bench")
+    (tmp_path / f"{name}.json").write_text(measured.read_text())
     text = pictures.draw(name, tmp_path).read_text()
     record = json.loads((tmp_path / f"{name}.json").read_text())
     assert record["device"] in text

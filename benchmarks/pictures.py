@@ -44,7 +44,7 @@ def operator_picture(results: dict[str, Any], figure: Figure) -> None:
     first = figure.axes[0]
     first.set_yticks(range(len(names)), names)
     first.invert_yaxis()
-    figure.axes[1].legend(frameon=False, loc="lower right", fontsize=8)
+    figure.axes[1].legend(frameon=False, loc="upper right", fontsize=8)
     figure.suptitle(f"reblur, {'×'.join(map(str, shape))}, {dtype}, {results['device']}", fontsize=10)
 
 

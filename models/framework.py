@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import reblur_ops
 from models import weights
 from models.config import from_dict, to_dict
+from models.files import replacing
 from models.networks import BlurMapNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
 from models.weights import WeightsError
 
@@ -125,7 +126,8 @@ class Framework(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_dict(self.config), indent=2) + "\n"
         weights.write_safetensors(folder / WEIGHTS_FILE, self.state_dict())
-        weights.write_atomically(folder / CONFIG_FILE, text.encode())
+        with replacing(folder / CONFIG_FILE) as file:
+            file.write(text.encode())
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str]) -> "Framework":

@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from models.files import replacing
 
 
 class WeightsError(ValueError):
@@ -40,6 +41,24 @@ def read_torch(path: str | os.PathLike[str]) -> Any:
         raise WeightsError(f"{path} must hold tensors, numbers, texts and containers of them: {reason}") from error
 
 
+def read_state(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name, from a file of `torch.save`, or as they are.
+
+    Raises:
+        WeightsError: as `read_torch`; or it holds anything else.
+    """
+    if isinstance(source, Mapping):
+        name, state = "the state", source
+    else:
+        name, state = str(source), read_torch(source)
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{name} must hold a dict of tensors, got {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"{name} must hold a dict of names and tensors, got {type(value).__name__} for {key!r}")
+    return dict(state)
+
+
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
@@ -60,28 +79,8 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
     }
-    write_atomically(path, safetensors.torch.save(tensors))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever it is interrupted, the path has what it had, or all of the new."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp lets only the owner read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with replacing(path) as file:
+        file.write(safetensors.torch.save(tensors))
 
 
 def load_exactly(

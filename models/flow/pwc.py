@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.flow.base import Flow, check_choice
-from models.flow.weights import read_state
+from models.weights import load_exactly, read_state
 
 # Level l of the pyramid, from 1, has 1/2^l of the resolution.
 CHANNELS = (16, 32, 64, 96, 128, 196)
@@ -208,26 +208,11 @@ def load_pwcnet(
         The network in eval mode, its parameters frozen.
 
     Raises:
-        OSError: the file cannot be opened.
-        ValueError: it cannot be read without running code, or does not fit; the message names what differs.
+        WeightsError: the file cannot be read without running code, or does not fit: then it names all that differs.
     """
     state = {canonical_name(name): tensor for name, tensor in read_state(state_or_path).items()}
     network = PWCNet(channel_order)
-    names = {public_name(name): name for name in network.state_dict()}
-    expected = {public: tuple(network.state_dict()[name].shape) for public, name in names.items()}
-    differences = [
-        *(f"{name} is missing" for name in expected if name not in state),
-        *(f"{name} is unknown" for name in state if name not in expected),
-        *(
-            f"{name} must be {shape}, got {tuple(state[name].shape)}"
-            for name, shape in expected.items()
-            if name in state and tuple(state[name].shape) != shape
-        ),
-    ]
-    if differences:
-        more = f"; and {len(differences) - 8} more" if len(differences) > 8 else ""
-        raise ValueError(f"the weights are not those of PWC-Net: {'; '.join(differences[:8])}{more}")
-    network.load_state_dict({names[name]: tensor for name, tensor in state.items()})
+    load_exactly(network, state, "the state" if isinstance(state_or_path, Mapping) else str(state_or_path), public_name)
     return network.to(device).eval().requires_grad_(False)
 
 

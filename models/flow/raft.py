@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.flow.base import Flow, check_choice
-from models.flow.weights import read_state
+from models.weights import load_exactly, read_state
 
 MODELS = ("large", "small")
 MULTIPLE = 8  # sizes that the network takes
@@ -45,10 +45,7 @@ class RaftFlow(Flow):
             ) from error
         self.network = getattr(library, f"raft_{model}")(weights="DEFAULT" if weights is None else None, progress=True)
         if weights is not None:
-            try:
-                self.network.load_state_dict(read_state(weights))
-            except RuntimeError as error:
-                raise ValueError(f"{weights} does not fit raft_{model} of torchvision: {error}") from error
+            load_exactly(self.network, read_state(weights), str(weights))
         self.updates = updates
         self.eval().requires_grad_(False)
 

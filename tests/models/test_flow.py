@@ -215,5 +215,5 @@ def test_raft_is_given_what_it_takes(monkeypatch, tmp_path):
     assert flow.network.weights is None
     assert torch.equal(flow(first, second), 3 * (2 * first[:, :2] - 1))
     torch.save({"size": torch.ones(1)}, tmp_path / "raft.pth")
-    with pytest.raises(ValueError, match=r"raft\.pth does not fit raft_small"):
+    with pytest.raises(ValueError, match=r"raft\.pth does not fit StandIn, 2 tensors differ"):
         load_flow("raft", model="small", weights=tmp_path / "raft.pth")

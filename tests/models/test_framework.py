@@ -4,14 +4,12 @@ import dataclasses
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from models import weights
 from models.config import from_dict, to_dict
 from models.framework import (
     CONFIG_FILE,
@@ -202,29 +200,3 @@ def test_truncated_weights_are_refused(small, tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes(content[:-4])
     with pytest.raises(WeightsError, match="is no whole safetensors file"):
         Framework.from_pretrained(tmp_path)
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    """Killed while it writes, a process leaves the file as it was."""
-    path = tmp_path / "file"
-    weights.write_atomically(path, b"old")
-    code = (
-        "import os, signal, sys; from pathlib import Path; from models import weights\n"
-        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "weights.write_atomically(Path(sys.argv[1]), b'new and longer')"
-    )
-    result = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
-    assert result.returncode == -signal.SIGKILL
-    assert path.read_bytes() == b"old"
-
-    def full(_):
-        raise OSError("disk full")
-
-    before = set(tmp_path.iterdir())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="disk full"):
-            weights.write_atomically(path, b"new")
-    assert set(tmp_path.iterdir()) == before, "the temporary file is gone"
-    weights.write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"

@@ -10,6 +10,7 @@ TASKS = {
     "gallery": "Show one photograph through every family of kernels, gathered and scattered.",
     "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
+    "train": "Train a framework on pairs of blurry and sharp pictures, which need not be aligned.",
     "import-official": "Turn a checkpoint of the published training code into a model of ours.",
 }
 

@@ -31,7 +31,8 @@ def from_dict(cls: type[Config], values: object, where: str = "") -> Config:
         where: what the mapping is called in errors.
 
     Raises:
-        ValueError: an unknown key, or a value of another type. The message gives the key from the top.
+        ValueError: an unknown key, a value of another type, or one that the dataclass refuses. The message gives the
+            key from the top, if the dataclass begins with the name of the field.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where or 'the configuration'} must be a mapping of names to values, got {values!r}")
@@ -44,7 +45,11 @@ def from_dict(cls: type[Config], values: object, where: str = "") -> Config:
             f"unknown in the configuration: {', '.join(f'{prefix}{key}' for key in unknown)}; "
             f"{where or 'it'} has {', '.join(names)}"
         )
-    return cls(**{key: _convert(hints[key], value, f"{prefix}{key}") for key, value in values.items()})
+    converted = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in values.items()}
+    try:
+        return cls(**converted)
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -28,11 +28,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """So that the new name outlives a loss of power too."""
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk, so that they outlive a loss of power too."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

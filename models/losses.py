@@ -1,5 +1,6 @@
 """The losses of the two stages of training (arXiv 2409.17792, and its published implementation)."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,9 @@ class LossConfig:
     detach_seeds: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("eps", "reblurring", "blur_map"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
         if self.compare not in ("magnitude", "signed"):
             raise ValueError(f"compare must be one of 'magnitude', 'signed', got {self.compare!r}")
 
@@ -59,18 +63,34 @@ def charbonnier(a: Tensor, b: Tensor, eps: float = 1e-3, mask: Tensor | None = N
     return torch.sqrt(difference.square() + eps**2).mean()
 
 
-def first_stage(deblurred: Tensor, warped_sharp: Tensor, config: LossConfig | None = None) -> Losses:
+def first_stage(
+    deblurred: Tensor, warped_sharp: Tensor, config: LossConfig | None = None, mask: Tensor | None = None
+) -> Losses:
     """The loss of the first epochs: deblur towards the sharp image, aligned.
 
     Args:
         deblurred: (N, 3, H, W), from the blurry image, the map scaled by `blur_map_ramp`.
         warped_sharp: (N, 3, H, W), the sharp image warped to the blurry one.
+        mask: (N, 1, H, W), where that can be trusted; everywhere if None, as published.
 
     Returns:
         Losses with the part "deblurred".
     """
     config = config or LossConfig()
-    return _losses(deblurred=charbonnier(deblurred, warped_sharp, config.eps))
+    return _losses(deblurred=charbonnier(deblurred, warped_sharp, config.eps, mask))
+
+
+def warm_up(
+    *, reblurred: Tensor, blurry: Tensor, blur_map: Tensor | None, seeds: Tensor, config: LossConfig | None = None
+) -> Losses:
+    """The loss while the deblurring network, trained before, is frozen: reblurring, and the blur map.
+
+    Args: as for `second_stage`.
+
+    Returns:
+        Losses with the parts "reblurred" and, with a map, "blur_map".
+    """
+    return _losses(**_reblurring_parts(reblurred, blurry, blur_map, seeds, config or LossConfig()))
 
 
 def second_stage(
@@ -79,12 +99,12 @@ def second_stage(
     sharp: Tensor,
     warped_sharp: Tensor,
     warped_deblurred: Tensor,
-    mask: Tensor,
-    sharp_mask: Tensor,
-    reblurred: Tensor,
+    mask: Tensor | None,
+    sharp_mask: Tensor | None,
     blurry: Tensor,
-    blur_map: Tensor,
-    seeds: Tensor,
+    reblurred: Tensor | None = None,
+    blur_map: Tensor | None = None,
+    seeds: Tensor | None = None,
     config: LossConfig | None = None,
 ) -> Losses:
     """The loss of the other epochs: alignment both ways, reblurring, and the blur map.
@@ -94,22 +114,33 @@ def second_stage(
 
     Args:
         deblurred, sharp: (N, 3, H, W).
-        warped_sharp: the sharp image warped to the deblurred one, mask m: (N, 1, H, W), where that can be trusted.
+        warped_sharp: the sharp image warped to the deblurred one, mask m: (N, 1, H, W), where that can be trusted;
+            everywhere if None.
         warped_deblurred: the deblurred image warped to the sharp one, sharp_mask m': where that can be.
-        reblurred, blurry: (N, 3, H, W).
-        blur_map, seeds: (N, Σ(r+1), H, W), from the blur map network and the reblurring network.
+        blurry, reblurred: (N, 3, H, W); without a reblurring network None.
+        blur_map, seeds: (N, Σ(r+1), H, W), from the blur map network and the reblurring network; without these None.
         config: the weights, and what of maps and seeds is compared.
 
     Returns:
-        Losses with the parts "deblurred", "sharp", "reblurred" and "blur_map".
+        Losses with the parts "deblurred" and "sharp", and, of what there is, "reblurred" and "blur_map".
     """
     config = config or LossConfig()
-    return _losses(
-        deblurred=charbonnier(deblurred, warped_sharp, config.eps, mask),
-        sharp=charbonnier(sharp, warped_deblurred, config.eps, sharp_mask),
-        reblurred=config.reblurring * charbonnier(reblurred, blurry, config.eps),
-        blur_map=config.blur_map * blur_map_loss(blur_map, seeds, config),
-    )
+    parts = {
+        "deblurred": charbonnier(deblurred, warped_sharp, config.eps, mask),
+        "sharp": charbonnier(sharp, warped_deblurred, config.eps, sharp_mask),
+    }
+    if reblurred is not None and seeds is not None:
+        parts |= _reblurring_parts(reblurred, blurry, blur_map, seeds, config)
+    return _losses(**parts)
+
+
+def _reblurring_parts(
+    reblurred: Tensor, blurry: Tensor, blur_map: Tensor | None, seeds: Tensor, config: LossConfig
+) -> dict[str, Tensor]:
+    parts = {"reblurred": config.reblurring * charbonnier(reblurred, blurry, config.eps)}
+    if blur_map is not None:
+        parts["blur_map"] = config.blur_map * blur_map_loss(blur_map, seeds, config)
+    return parts
 
 
 def blur_map_loss(blur_map: Tensor, seeds: Tensor, config: LossConfig | None = None) -> Tensor:

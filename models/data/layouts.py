@@ -26,10 +26,15 @@ class DataError(ValueError):
         problems: one line each, with the names of the files.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        head = "the data cannot be used" if len(problems) == 1 else f"the data cannot be used: {len(problems)} problems"
-        super().__init__("\n  ".join([f"{head}:", *problems]) if len(problems) > 1 else f"{head}: {problems[0]}")
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        # A text: so PyTorch's loader raises it again that met it in a worker.
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        count = len(self.problems)
+        head = "the data cannot be used" if count == 1 else f"the data cannot be used: {count} problems"
+        super().__init__("\n  ".join([f"{head}:", *self.problems]) if count > 1 else f"{head}: {self.problems[0]}")
+
+    def __reduce__(self) -> tuple[type["DataError"], tuple[list[str]]]:  # from one process to another
+        return DataError, (self.problems,)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.losses import PUBLISHED_LOSSES, LossConfig, blur_map_ramp, charbonnier, first_stage, second_stage
+from models.losses import PUBLISHED_LOSSES, LossConfig, blur_map_ramp, charbonnier, first_stage, second_stage, warm_up
 
 
 def pictures(count, channels=3):
@@ -50,6 +50,34 @@ def test_the_first_stage():
     deblurred, sharp = pictures(2)
     losses = first_stage(deblurred, sharp)
     assert losses.total == losses.parts["deblurred"] == charbonnier(deblurred, sharp)
+    mask = stage()["mask"]
+    assert first_stage(deblurred, sharp, mask=mask).total == charbonnier(deblurred, sharp, mask=mask)
+
+
+def test_without_reblurring_or_masks_the_rest_is_as_it_was():
+    t = stage()
+    whole = second_stage(**t).parts
+    without_map = second_stage(**stage(blur_map=None)).parts
+    assert without_map == {name: whole[name] for name in ("deblurred", "sharp", "reblurred")}
+    losses = second_stage(**stage(blur_map=None, reblurred=None, seeds=None, mask=None, sharp_mask=None))
+    assert losses.parts == {
+        "deblurred": charbonnier(t["deblurred"], t["warped_sharp"]),
+        "sharp": charbonnier(t["sharp"], t["warped_deblurred"]),
+    }
+    assert losses.total == sum(losses.parts.values())
+
+
+def test_the_warm_up_is_what_the_second_stage_asks_of_the_reblurring():
+    t = {name: tensor for name, tensor in stage().items() if name in ("reblurred", "blurry", "blur_map", "seeds")}
+    whole = second_stage(**stage()).parts
+    assert warm_up(**t).parts == {name: whole[name] for name in ("reblurred", "blur_map")}
+    assert warm_up(**{**t, "blur_map": None}).parts == {"reblurred": whole["reblurred"]}
+
+
+@pytest.mark.parametrize("name", ["eps", "reblurring", "blur_map"])
+def test_impossible_weights_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be a number of at least 0, got -1"):
+        LossConfig(**{name: -1.0})
 
 
 @pytest.mark.parametrize("config", [None, PUBLISHED_LOSSES, LossConfig(eps=0.1, reblurring=2.0, blur_map=0.25)])

@@ -1,0 +1,353 @@
+"""The configuration of a run: a dataclass for each section, read from YAML, checked before anything is loaded."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from models.config import from_dict, to_dict
+from models.data.layouts import DataError, parse_source
+from models.flow.warping import GRIDS
+from models.framework import Framework, FrameworkConfig
+from models.losses import LossConfig, blur_map_ramp
+
+RECIPES = Path(__file__).parents[1] / "configs"
+MASKS = ("none", "inside", "calibration", "consistency")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pairs, and what is cut from them."""
+
+    train: tuple[str, ...] = ()  # LAYOUT[/SPLIT]:DIR each: models.data.layouts
+    validation: tuple[str, ...] = ()  # likewise; if none, part of `train` is held apart
+    held_out: float = 0.1  # the part of `train` to hold apart, where `validation` is empty
+    # Whether a test split may be validated on, and so choose the best checkpoint, as published. What is then reported
+    # of the best checkpoint on that test is too good.
+    validate_on_test: bool = False
+    target: str = "sharp"  # or "aligned", where the truth is known: what training without misalignment would reach
+    batch: int = 8  # of all processes together
+    crop: int = 256  # height and width, pixels
+    augmentation: str = "uniform"  # or "published": models.data.samples
+    workers: int = 4  # processes that load, for each that trains; 0: none
+    decode: bool = True  # whether all files are decoded before training starts, and not only their heads read
+
+    def __post_init__(self) -> None:
+        _between("held_out", self.held_out, 0, 1, open_ends=True)
+        _one_of("target", self.target, ("sharp", "aligned"))
+        _at_least("batch", self.batch, 1)
+        _at_least("crop", self.crop, 16)
+        _one_of("augmentation", self.augmentation, ("uniform", "published"))
+        _at_least("workers", self.workers, 0)
+        for name in ("train", "validation"):
+            for source in getattr(self, name):
+                try:
+                    split = parse_source(source).split
+                except DataError as error:
+                    raise ValueError(f"{name}: {error.problems[0]}") from error
+                if split == "test" and not (name == "validation" and self.validate_on_test):
+                    raise ValueError(f"{name} must not be a test split, which is for the evaluation, got {source!r}")
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """Weights to begin with; random ones where none are named."""
+
+    framework: str | None = None  # folder of `Framework.save_pretrained`: of the parts that it and this framework have
+    # File of the deblurring network alone, safetensors or torch.save: its own weights, and for the network "own" those
+    # of the class that it puts behind the blur map.
+    deblur: str | None = None
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """How the two pictures of a pair are brought together: models.flow."""
+
+    flow: str = "dis"  # or "pwc", "raft", "none"
+    options: dict[str, Any] = field(default_factory=dict)  # arguments of the flow; of "pwc" `weights`
+    fallback: str | None = None  # the flow instead of "pwc" where it has no weights
+    # Where the loss counts: "none" (everywhere), "inside" the picture, "calibration", "consistency": models.flow.masks.
+    first_mask: str = "inside"  # in the first stage, with the flow one way, so that "consistency" costs a second
+    mask: str = "consistency"  # in the second
+    grid: str = "exact"  # or "published": models.flow.warp
+
+    def __post_init__(self) -> None:
+        _one_of("first_mask", self.first_mask, MASKS)
+        _one_of("mask", self.mask, MASKS)
+        _one_of("grid", self.grid, GRIDS)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Steps, stages and the learning rate over them. Where a step is asked for, below 1 it is a fraction of `steps`."""
+
+    steps: int = 100_000
+    boundary: float = 0.075  # the step at which the second stage begins, which trains all networks
+    # What the first stage trains: "deblur", the deblurring network and the blur map that it sees, towards the warped
+    # sharp picture; or "reblur", the reblurring network and the blur map, with a deblurring network that has been
+    # trained before and is frozen until the second stage.
+    first: str = "deblur"
+    # The blur map grows from near 0 to 1 over the first stage "deblur", in so many equal steps; 0: at each step.
+    ramp_levels: int = 0
+    joint_lr: float = 1.0  # the learning rate of the second stage is multiplied by this
+    decay: str = "cosine"  # or "halving", "constant"
+    final_lr: float = 0.01  # of cosine: what is left of the learning rate in the end
+    halve_every: float = 0.35  # of halving
+    # Steps over which the learning rate rises from near 0, at the start of each stage: at the second, too, networks
+    # join that know nothing yet, and their first gradients undo what the others have learnt.
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least("steps", self.steps, 1)
+        for name in ("boundary", "halve_every", "warmup"):
+            value = getattr(self, name)
+            _between(name, value, 0, self.steps)
+            if value >= 1 and value != int(value):
+                raise ValueError(f"{name} must be a whole number of steps, or a fraction below 1, got {value}")
+        if not self.halve_every:
+            raise ValueError("halve_every must be above 0, got 0")
+        _one_of("first", self.first, ("deblur", "reblur"))
+        _at_least("ramp_levels", self.ramp_levels, 0)
+        _between("joint_lr", self.joint_lr, 0, 1000, open_ends=True)
+        _one_of("decay", self.decay, ("cosine", "halving", "constant"))
+        _between("final_lr", self.final_lr, 0, 1)
+
+    def _steps(self, value: float) -> int:
+        return int(value) if value >= 1 else round(value * self.steps)
+
+    def stage(self, step: int) -> str:
+        """Of the step with this number, from 0: "deblur", "reblur" or "joint"."""
+        return self.first if step < self._steps(self.boundary) else "joint"
+
+    def map_scale(self, step: int) -> float:
+        """What the blur map is multiplied by before the deblurring network sees it."""
+        if self.stage(step) != "deblur":
+            return 1.0
+        boundary = self._steps(self.boundary)
+        levels = self.ramp_levels or boundary
+        return blur_map_ramp(step * levels // boundary, levels)
+
+    def lr_factor(self, step: int) -> float:
+        """What the learning rate is multiplied by."""
+        warmup, joint = self._steps(self.warmup), self.stage(step) == "joint"
+        since = step - self._steps(self.boundary) if joint else step
+        factor = min(1.0, (since + 1) / (warmup + 1)) * (self.joint_lr if joint else 1.0)
+        if self.decay == "halving":
+            return factor * 0.5 ** (step // max(self._steps(self.halve_every), 1))
+        if self.decay == "cosine":
+            return factor * (self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * step / self.steps)) / 2)
+        return factor
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam, and what keeps it steady."""
+
+    name: str = "adamw"  # or "adam"
+    lr: float = 2e-4
+    betas: tuple[float, ...] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0  # largest norm of the gradient
+    ema: float | None = 0.999  # decay of the moving average of the weights, which is what is validated and saved
+    precision: str = "float32"  # of the networks: "bfloat16", "float16"; losses, alignment and weights stay float32
+    nonfinite: str = "skip"  # what a step does whose loss or gradient is not finite; or "stop"
+
+    def __post_init__(self) -> None:
+        _one_of("name", self.name, ("adam", "adamw"))
+        _between("lr", self.lr, 0, math.inf, open_ends=True)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers from 0 to below 1, got {list(self.betas)}")
+        _at_least("weight_decay", self.weight_decay, 0)
+        if self.clip is not None:
+            _between("clip", self.clip, 0, math.inf, open_ends=True)
+        if self.ema is not None:
+            _between("ema", self.ema, 0, 1, open_ends=True)
+        _one_of("precision", self.precision, tuple(PRECISIONS))
+        _one_of("nonfinite", self.nonfinite, ("skip", "stop"))
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """How often what is written. Every so many steps, 0: never; and all but `metrics` after the last."""
+
+    metrics: int = 50
+    validation: int = 2000
+    validation_pairs: int = 0  # as many of the pairs, spread over them; 0: all
+    checkpoints: int = 2000
+    keep: int = 3  # checkpoints: the last ones; and the best
+    pictures: int = 2000
+    picture_pairs: int = 3
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("metrics", "validation", "validation_pairs", "checkpoints", "pictures"):
+            _at_least(name, getattr(self, name), 0)
+        _at_least("keep", self.keep, 1)
+        _at_least("picture_pairs", self.picture_pairs, 1)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """All of a run."""
+
+    out: str = "runs/train"  # the folder of the run
+    # "never": the folder must hold no run yet. "auto": go on with the run that is there, if any.
+    resume: str = "never"
+    seed: int = 0
+    device: str = "auto"  # CUDA if there is, each process its own; "cpu", "cuda"
+    data: DataConfig = field(default_factory=DataConfig)
+    framework: FrameworkConfig = field(default_factory=FrameworkConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        _one_of("resume", self.resume, ("never", "auto"))
+        if not self.out:
+            raise ValueError("out must name a folder, got ''")
+        _between("seed", self.seed, 0, 2**63 - 1)
+        _one_of("device", self.device, ("auto", "cpu", "cuda"))
+        framework = self.framework
+        if framework.deblur.prior and framework.blur_map is None:
+            raise ValueError("framework.blur_map must be there for framework.deblur.prior, got null")
+        if framework.blur_map is not None and not framework.deblur.prior and framework.reblur is None:
+            raise ValueError("framework.blur_map must be null: neither deblurring nor reblurring has a use for it")
+        if self.schedule.first == "reblur":
+            if framework.reblur is None:
+                raise ValueError('framework.reblur must be there for schedule.first "reblur", got null')
+            if not (self.start.framework or self.start.deblur):
+                raise ValueError(
+                    'start.framework or start.deblur must name weights for schedule.first "reblur", which freezes the '
+                    "deblurring network, got neither"
+                )
+        if framework.deblur.network != "own":  # a network of the user's own may do anything when it is made
+            try:
+                with torch.device("meta"):  # checks without computing
+                    Framework(framework)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"framework: {error}") from error
+
+
+# Sections and keys that leave what is learnt as it is, and so may differ when a run goes on.
+FREE_KEYS = ("out", "resume", "device", "data.workers", "data.decode", "output")
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> TrainingConfig:
+    """A configuration from a YAML file, with `section.key=value` in the place of what it says.
+
+    Args:
+        path: a file, or the name of a recipe in models/configs.
+        overrides: values are YAML.
+
+    Raises:
+        ValueError: the file cannot be read, a key is unknown or twice there, a type is wrong or a value impossible;
+            names it.
+    """
+    file = Path(path)
+    if not file.exists() and (RECIPES / f"{path}.yaml").is_file():
+        file = RECIPES / f"{path}.yaml"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        names = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ValueError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; there are the recipes {names}"
+        ) from error
+    values = _parse_yaml(text, str(file))
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} must hold a mapping of names to values, got {type(values).__name__}")
+    for override in overrides:
+        _override(values, override)
+    # A section without a key, its values all commented out, is null in YAML.
+    values = {key: {} if value is None else value for key, value in values.items()}
+    return from_dict(TrainingConfig, values)
+
+
+def dump_config(config: TrainingConfig) -> str:
+    """The whole configuration as YAML that `load_config` reads."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+
+
+def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys, section.key, in which two configurations as dictionaries differ, other than FREE_KEYS."""
+    keys: list[str] = []
+    for name in [*first, *(key for key in second if key not in first)]:
+        path = f"{prefix}{name}"
+        one, other = first.get(name), second.get(name)
+        if path in FREE_KEYS or one == other:
+            continue
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            keys += differing_keys(one, other, f"{path}.")
+        else:
+            keys.append(path)
+    return keys
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    *sections, key = path.split(".")
+    if not equals or not all([*sections, key]):
+        raise ValueError(f"an override must be section.key=value, got {override!r}")
+    for section in sections:
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
+        if not isinstance(values, dict):
+            raise ValueError(f"{override!r}: {section} is a value, not a section")
+    values[key] = _parse_yaml(text, override)
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes 1e-4 for a number, as YAML 1.2 does, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            names = [key.value for key, _ in node.value]
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(repeated)} is there twice", node.start_mark
+            )
+        return mapping
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise ValueError(f"{source}{place}: {problem}") from error
+
+
+def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not least <= value < math.inf:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _between(name: str, value: float, low: float, high: float, open_ends: bool = False) -> None:
+    inside = low < value < high if open_ends else low <= value <= high
+    if not inside:
+        limits = f"above {low} and below {high}" if open_ends else f"from {low} to {high}"
+        raise ValueError(f"{name} must be {limits}, got {value}")

@@ -1,0 +1,120 @@
+"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, TensorBoard if asked for."""
+
+import importlib
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+
+class Progress:
+    """Tells of one run; only the first process shows anything.
+
+    Args:
+        start, steps: the step to begin with, and the one to end before.
+        shown: whether this process shows anything.
+        tensorboard: the folder for TensorBoard, or None.
+
+    Raises:
+        ModuleNotFoundError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, start: int, steps: int, shown: bool, tensorboard: Path | None = None) -> None:
+        self.start, self.steps, self.shown = start, steps, shown
+        self.began = time.perf_counter()
+        self.bar = (
+            tqdm(desc="training", initial=start, total=steps, unit="step", smoothing=0.05)
+            if shown and sys.stderr.isatty()
+            else None
+        )
+        self.writer = load_tensorboard().SummaryWriter(tensorboard) if shown and tensorboard else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if self.writer is not None:
+            self.writer.close()
+
+    def advance(self) -> None:
+        """A step is done."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def metrics(self, record: Mapping[str, Any]) -> None:
+        """Show a record of metrics.jsonl."""
+        text = " ".join(f"{name} {value:.4f}" for name, value in record["parts"].items())
+        text = f"{record['stage']}: loss {record['loss']:.4f} ({text})"
+        if record["psnr"] is not None:
+            text += f" {record['psnr']:.2f} dB"
+        if self.bar is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+        else:
+            left = (self.steps - record["step"]) * (time.perf_counter() - self.began) / (record["step"] - self.start)
+            rate = f"{record['images_per_second']:.3g} images/s, {tqdm.format_interval(left)} left"
+            self.say(f"step {record['step']}/{self.steps} {text}, {rate}")
+        flat = {name: value for name, value in record.items() if isinstance(value, (int, float)) and name != "step"}
+        self._scalars(
+            "train", flat | {f"loss/{name}": value for name, value in record["parts"].items()}, record["step"]
+        )
+
+    def validation(self, record: Mapping[str, Any]) -> None:
+        """Show a record of validation.jsonl."""
+        text = (
+            f"step {record['step']}: deblurred {record['deblurred_psnr']:.2f} dB, blurry {record['input_psnr']:.2f} dB"
+        )
+        if record.get("reblurred_psnr") is not None:
+            text += f", reblurred {record['reblurred_psnr']:.2f} dB"
+        if record.get("blur_radius_correlation") is not None:
+            text += f", blur radius correlation {record['blur_radius_correlation']:.3f}"
+        text += f" ({record['protocol']}, {record['pairs']} pairs){', the best so far' if record['best'] else ''}"
+        self.say(text)
+        scores = {name: value for name, value in record.items() if isinstance(value, float)}
+        self._scalars("validation", scores, record["step"])
+
+    def picture(self, step: int, picture: Any) -> None:
+        """(H, W, 3), uint8."""
+        if self.writer is not None:
+            self.writer.add_image("samples", picture, step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        if self.shown:
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def _scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(f"{group}/{name}", value, step)
+
+
+def load_tensorboard() -> Any:
+    """PyTorch's module for TensorBoard.
+
+    Raises:
+        ModuleNotFoundError: with what to install.
+    """
+    try:
+        return importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "output.tensorboard needs the package tensorboard: pip install tensorboard"
+        ) from error
+
+
+def memory_mb(device: torch.device) -> float:
+    """The most memory that was in use so far: allocated on a GPU, or resident of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

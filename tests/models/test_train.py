@@ -1,0 +1,597 @@
+"""Training: what it refuses, what it leaves behind, and that nothing is lost whatever happens to it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models import images
+from models.__main__ import main
+from models.data.layouts import DataError
+from models.flow import DisFlow
+from models.framework import Framework
+from models.losses import PUBLISHED_LOSSES, blur_map_ramp
+from models.training import folder as folder_module
+from models.training import loop
+from models.training.config import (
+    RECIPES,
+    AlignmentConfig,
+    ScheduleConfig,
+    differing_keys,
+    dump_config,
+    load_config,
+)
+from models.training.objective import Aligner
+from models.training.processes import Processes
+from models.training.validation import spread, validate
+from models.weights import read_torch
+
+TINY = [
+    "device=cpu",
+    "framework.radii=[1,2]",
+    "framework.blur_map={width: 4, blocks: 1}",
+    "framework.deblur={network: compact, options: {width: 4, encoder: [1], middle: 1, decoder: [1]}}",
+    "framework.reblur={width: 4, blocks: 1, support: disk, padding: replicate}",
+    "data.batch=2",
+    "data.crop=32",
+    "data.workers=0",
+    "data.decode=false",
+    "schedule.steps=6",
+    "schedule.boundary=3",
+    "optimizer.lr=2e-3",
+    "optimizer.ema=0.9",
+    "output.metrics=1",
+    "output.validation=3",
+    "output.validation_pairs=2",
+    "output.checkpoints=2",
+    "output.pictures=0",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("synthetic")
+    options = ["--patch", "48", "--patches", "4", "--misalignment", "1.5", "--blur", "2", "--workers", "1"]
+    assert main(["synthesize", "--out", str(out), *options]) == 0
+    return out
+
+
+@pytest.fixture
+def config_file(data, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(f"data: {{train: ['sdd:{data}'], held_out: 0.25}}\n")
+    return path
+
+
+def train(config_file, out, *overrides):
+    return main(["train", "--config", str(config_file), *TINY, f"out={out}", *overrides])
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def saved(run, name="latest"):
+    return torch.load(run / name / "training.pt", weights_only=True)
+
+
+def tensors(value):
+    """All tensors in containers of containers, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def assert_same_bits(run, other):
+    """Two runs ended with the same weights, averages and optimizer."""
+    first, second = saved(run), saved(other)
+    assert first["step"] == second["step"]
+    averages = [Framework.from_pretrained(folder / "latest").state_dict() for folder in (run, other)]
+    for one, two in zip(tensors([first, averages[0]]), tensors([second, averages[1]]), strict=True):
+        assert torch.equal(one, two)
+
+
+def without_timing(record):
+    return {key: value for key, value in record.items() if key not in ("images_per_second", "memory_mb")}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rate=1", "unknown in the configuration: optimizer.learning_rate; optimizer has name, lr"),
+        ("optimiser.lr=1", "unknown in the configuration: optimiser"),
+        ("optimizer.lr=fast", "optimizer.lr must be a number, got 'fast'"),
+        ("optimizer.lr=-1", "optimizer.lr must be above 0"),
+        ("optimizer.lr=.nan", "optimizer.lr must be above 0"),
+        ("data.batch=2.5", "data.batch must be an integer, got 2.5"),
+        ("data.train=3", "data.train must be a list, got 3"),
+        ("data.train=[sdd]", "data.train: a source of pairs is LAYOUT:DIR"),
+        ("data.train=[sdd/test:x]", "data.train must not be a test split"),
+        ("data.validation=[sdd/test:x]", "data.validation must not be a test split"),
+        ("schedule.boundary=2.5", "schedule.boundary must be a whole number of steps, or a fraction below 1, got 2.5"),
+        ("schedule.boundary=7", "schedule.boundary must be from 0 to 6, got 7"),
+        ("schedule.first=reblur", 'start.framework or start.deblur must name weights for schedule.first "reblur"'),
+        ("losses.compare=loosely", "losses.compare must be one of 'magnitude', 'signed', got 'loosely'"),
+        ("losses.reblurring=-1", "losses.reblurring must be a number of at least 0"),
+        ("framework.deblur.network=resnet", "framework: deblur.network must be one of compact"),
+        ("framework.deblur.options.depth=3", "framework: unknown options: deblur.options.depth"),
+        ("framework.blur_map=null", "framework.blur_map must be there for framework.deblur.prior"),
+        ("alignment.flow=magic", "alignment: flow must be one of dis, pwc"),
+        ("alignment.options.speed=1", 'alignment: flow "dis": got an unexpected keyword argument'),
+        ("alignment.mask=black", "alignment.mask must be one of none, inside, calibration, consistency"),
+        ("device=abacus", "device must be one of auto, cpu, cuda"),
+        ("seed", "an override must be section.key=value, got 'seed'"),
+        ("out.name=x", "out is a value, not a section"),
+        ("seed=[1", "seed=[1, line 1: "),
+        ("start.framework=nowhere", "cannot read nowhere/config.json"),
+    ],
+)
+def test_bad_configurations_are_refused_by_name(config_file, tmp_path, capsys, override, message):
+    assert train(config_file, tmp_path / "run", override) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("python -m models train: error: ")
+    assert message in error
+    assert not (tmp_path / "run").exists(), "nothing was written"
+
+
+def test_bad_files_are_refused_by_name(tmp_path, capsys):
+    path = tmp_path / "bad.yaml"
+    for content, message in {
+        "seed: 1\nout: a\nseed: 2": "bad.yaml, line 1: seed is there twice",
+        "data:\n  crop: [": "bad.yaml, line 2",
+        "- a": "bad.yaml must hold a mapping of names to values, got list",
+        "\xff": "cannot read",
+    }.items():
+        path.write_bytes(content.encode("latin-1"))
+        assert main(["train", "--config", str(path)]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["train", "--config", "nowhere"]) == 2
+    assert "cannot read nowhere: No such file or directory; there are the recipes demo, official, reblur" in (
+        capsys.readouterr().err
+    )
+
+
+def test_all_that_is_wrong_with_the_data_is_told_before_training(data, tmp_path, capsys):
+    for name in ("blur", "gt"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            images.write(tmp_path / name / f"{number}.png", np.zeros((48, 48, 3), np.float32))
+    (tmp_path / "gt" / "0.png").write_bytes((tmp_path / "gt" / "0.png").read_bytes()[:-20])
+    images.write(tmp_path / "gt" / "1.png", np.zeros((48, 40, 3), np.float32))
+    config = tmp_path / "c.yaml"
+    folders = f"folders:{tmp_path}/blur,{tmp_path}/gt"
+    config.write_text(f"data: {{train: ['sdd:{data}', '{folders}'], validation: ['dpdd:{tmp_path}/nothing']}}")
+    assert train(config, tmp_path / "run", "data.decode=true") == 2
+    error = capsys.readouterr().err
+    assert "the data cannot be used: 3 problems" in error
+    assert "gt/0.png does not decode" in error
+    assert "gt/1.png is 40 × 48 pixels" in error
+    assert "nothing is not a folder" in error
+    assert not (tmp_path / "run").exists()
+    assert train(config, tmp_path / "run", f"data.validation=['sdd/train:{data}']", f"data.train=['sdd:{data}']") == 2
+    assert "is both to train on and to validate on" in capsys.readouterr().err
+    aligned = ["data.target=aligned", f"data.train=['{folders}']", "data.validation=[]"]
+    images.write(tmp_path / "gt" / "1.png", np.zeros((48, 48, 3), np.float32))
+    assert train(config, tmp_path / "run", *aligned) == 2
+    assert 'blur/0.png has no aligned truth, which data.target "aligned" needs' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_recipes_are_whole_and_print(recipe, tmp_path, capsys):
+    assert main(["train", "--config", recipe, "--print-config", "optimizer.lr=3e-5"]) == 0
+    path = tmp_path / "printed.yaml"
+    path.write_text(capsys.readouterr().out)
+    config = load_config(str(path))
+    assert config == load_config(recipe, ["optimizer.lr=3e-5"])
+    assert config.optimizer.lr == 3e-5
+    assert dump_config(config) == path.read_text()
+
+
+def test_the_official_recipe_is_the_published_training():
+    config = load_config("official")
+    assert config.losses == PUBLISHED_LOSSES
+    schedule, epoch = config.schedule, config.schedule.steps // 200
+    assert schedule.steps % 200 == 0
+    for number in (0, 7, 14, 15, 69, 70, 140, 199):
+        for step in (number * epoch, (number + 1) * epoch - 1):
+            assert schedule.stage(step) == ("deblur" if number < 15 else "joint")
+            assert schedule.map_scale(step) == blur_map_ramp(number, 15)
+            assert schedule.lr_factor(step) == 0.5 ** (number // 70)
+    aligner = Aligner(config.alignment)
+    assert isinstance(aligner.flow, DisFlow)
+    assert 'PWC-Net has no weights here, so the flow is "dis"' in aligner.notice
+    with pytest.raises(ValueError, match="alignment: flow \"pwc\": missing a required argument: 'weights'"):
+        Aligner(AlignmentConfig("pwc"))
+
+
+def test_schedules():
+    schedule = ScheduleConfig(steps=100, boundary=0.4, warmup=10, final_lr=0.1, joint_lr=0.5)
+    assert [schedule.stage(step) for step in (0, 39, 40, 99)] == ["deblur", "deblur", "joint", "joint"]
+    assert ScheduleConfig(steps=100, boundary=40).stage(39) == "deblur"
+    assert ScheduleConfig(steps=100, boundary=0).stage(0) == "joint"
+    scales = [schedule.map_scale(step) for step in range(41)]
+    assert scales[0] < 0.03
+    assert scales == sorted(scales)
+    assert scales[-2:] == [1, 1]
+    factors = [schedule.lr_factor(step) for step in range(100)]
+    cosine = [0.1 + 0.9 * (1 + np.cos(np.pi * step / 100)) / 2 for step in range(100)]
+    rise = [(step + 1) / 11 for step in range(10)]
+    shape = [*rise, *[1] * 30, *(0.5 * part for part in rise), *[0.5] * 50]
+    assert factors == pytest.approx([part * factor for part, factor in zip(shape, cosine, strict=True)])
+    assert ScheduleConfig(first="reblur").map_scale(0) == 1
+
+
+def test_configurations_are_compared_but_for_what_is_free():
+    first = {"seed": 0, "out": "a", "data": {"workers": 1, "crop": 2}, "output": {"keep": 1}}
+    second = {"seed": 1, "out": "b", "data": {"workers": 2, "crop": 3}, "output": {"keep": 2}, "new": 1}
+    assert differing_keys(first, second) == ["seed", "data.crop", "new"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(config_file, capsys):
+    assert train(config_file, "/dev/null/run") == 1
+    assert "error: cannot write to /dev/null/run" in capsys.readouterr().err
+
+
+# What it does
+
+
+def test_it_learns_and_leaves_a_whole_run(config_file, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    more = ["schedule.steps=60", "schedule.boundary=0.5", "output.validation=30", "output.checkpoints=20"]
+    widths = ["framework.blur_map.width=8", "framework.reblur.width=8", "framework.deblur.options.width=8"]
+    assert train(config_file, run, *more, *widths, "output.keep=1", "output.pictures=60", "output.metrics=5") == 0
+    metrics = lines(run / "metrics.jsonl")
+    assert [record["step"] for record in metrics] == list(range(5, 61, 5))
+    assert [record["stage"] for record in metrics] == ["deblur"] * 6 + ["joint"] * 6
+    joint = metrics[6:]
+    assert list(joint[0]["parts"]) == ["deblurred", "sharp", "reblurred", "blur_map"]
+    for record in metrics:
+        assert record["loss"] == pytest.approx(sum(record["parts"].values()))
+        assert record["images_per_second"] > 0
+        assert record["memory_mb"] > 50
+        assert record["skipped"] == 0
+    assert metrics[5]["loss"] < 0.8 * metrics[0]["loss"]
+    assert joint[-1]["parts"]["reblurred"] < 0.9 * joint[0]["parts"]["reblurred"]
+
+    validation = lines(run / "validation.jsonl")
+    assert [record["step"] for record in validation] == [30, 60]
+    assert validation[-1]["protocol"] == "aligned"
+    assert validation[-1]["reblurred_psnr"] > validation[0]["reblurred_psnr"] + 1
+    assert -1 <= validation[-1]["blur_radius_correlation"] <= 1
+    best = max(validation, key=lambda record: record["deblurred_psnr"])["step"]
+    assert (run / "latest").resolve().name == "step-0000060"
+    assert (run / "best").resolve().name == f"step-{best:07d}"
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"step-0000060", f"step-{best:07d}"}
+
+    # The best checkpoint is what was validated.
+    framework = Framework.from_pretrained(run / "best")
+    config = load_config(str(run / "config.yaml"))
+    processes = Processes(0, 1, torch.device("cpu"))
+    pairs = spread(loop.find_pairs(config)[1], 2)
+    scores = validate(framework, pairs, Aligner(config.alignment), processes)
+    assert scores["deblurred_psnr"] == next(r for r in validation if r["step"] == best)["deblurred_psnr"]
+
+    picture = cv2.imread(str(run / "samples" / "step-0000060.png"))
+    assert picture.shape == (26 + 2 * 52, 7 * 52, 3)
+    assert picture.std() > 20
+    (environment,) = lines(run / "environment.jsonl")
+    assert environment["torch"] == torch.__version__
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", environment["git_commit"] or "0" * 40)
+    printed = capsys.readouterr().out
+    assert "12 pairs to train on, 2 to validate on" in printed
+    assert "step 60/60 joint: loss" in printed
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer.precision=bfloat16", "optimizer.ema=null", "data.workers=1"],
+        ["optimizer.precision=float16", "optimizer.name=adam", "optimizer.clip=null"],
+        ["data.target=aligned", "framework.reblur=null", "alignment.mask=none", "alignment.first_mask=consistency"],
+        ["framework.blur_map=null", "framework.deblur.prior=false", "alignment={mask: calibration, grid: published}"],
+        ["framework.blur_map=null", "framework.deblur.prior=false", "framework.reblur=null", "alignment.flow=none"],
+        ["framework.deblur.prior=false", "data.augmentation=published", "schedule.boundary=0"],
+    ],
+)
+def test_options_train(config_file, tmp_path, overrides):
+    run = tmp_path / "run"
+    assert train(config_file, run, "schedule.steps=2", "schedule.boundary=1", "output.pictures=2", *overrides) == 0
+    metrics = lines(run / "metrics.jsonl")
+    config = load_config(str(run / "config.yaml"))
+    assert set(metrics[-1]["parts"]) == {
+        "deblurred",
+        "sharp",
+        *(["reblurred"] if config.framework.reblur else []),
+        *(["blur_map"] if config.framework.reblur and config.framework.blur_map else []),
+    }
+    assert metrics[-1]["skipped"] == 0
+    assert all(np.isfinite(record["loss"]) for record in metrics)
+    before, after = (loop.make_state(config, torch.device("cpu")).framework, Framework.from_pretrained(run / "latest"))
+    for name, part in before.named_children():
+        trained = getattr(after, name).state_dict()
+        changed = [not torch.equal(tensor, trained[key]) for key, tensor in part.state_dict().items()]
+        assert sum(changed) > len(changed) / 2, name
+
+
+def test_a_trained_deblurrer_is_frozen_while_the_reblurring_warms_up(config_file, tmp_path):
+    torch.manual_seed(5)
+    given = Framework(load_config(str(config_file), TINY).framework)
+    given.save_pretrained(tmp_path / "framework")
+    state = {f"module.{name}": tensor for name, tensor in given.deblur.state_dict().items()}
+    torch.save({"params": state}, tmp_path / "deblur.pth")
+    starts = {"framework": tmp_path / "framework", "deblur": tmp_path / "deblur.pth"}
+    for name, path in starts.items():
+        run = tmp_path / f"run-{name}"
+        options = [f"start.{name}={path}", "schedule.first=reblur", "schedule.joint_lr=0.1", "optimizer.ema=null"]
+        assert train(config_file, run, *options, "output.checkpoints=1", "output.keep=9") == 0
+        metrics = lines(run / "metrics.jsonl")
+        assert list(metrics[0]["parts"]) == ["reblurred", "blur_map"]
+        assert metrics[0]["psnr"] is None
+        assert metrics[3]["lr"] < 0.11 * metrics[2]["lr"]
+        steps = {step: Framework.from_pretrained(run / "checkpoints" / f"step-{step:07d}") for step in (1, 3, 4)}
+        for step, framework in steps.items():
+            weights = zip(framework.deblur.parameters(), given.deblur.parameters(), strict=True)
+            frozen = [torch.equal(one, other) for one, other in weights]
+            assert all(frozen) == (step <= 3)
+        assert not torch.equal(steps[1].reblur.seeds.first.weight, steps[3].reblur.seeds.first.weight)
+        assert not torch.equal(steps[1].blur_map.net.first.weight, steps[3].blur_map.net.first.weight)
+
+
+def test_validation_without_truth_names_its_flow(config_file, data, tmp_path):
+    for name in ("blur", "gt"):
+        (tmp_path / name).symlink_to(data / "train_patches" / name)
+    source = f"data.train=['folders:{tmp_path}/blur,{tmp_path}/gt']"
+    assert train(config_file, tmp_path / "run", source, "schedule.steps=1", "schedule.boundary=0") == 0
+    (record,) = lines(tmp_path / "run" / "validation.jsonl")
+    assert record["protocol"] == "warped by dis"
+    assert "blur_radius_correlation" not in record
+    assert 15 < record["input_psnr"] < 60
+
+
+# Nothing is lost
+
+
+def interrupt_at(monkeypatch, step, number=signal.SIGINT):
+    """A signal arrives in the middle of the step with this number."""
+    seed = loop.seed_step
+
+    def seed_and_interrupt(seed_value, at, rank):
+        seed(seed_value, at, rank)
+        if at == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(loop, "seed_step", seed_and_interrupt)
+
+
+# A network with dropout: random numbers go on, too.
+UNET = "framework.deblur={network: unet, options: {width: 4, depth: 2, dropout: 0.4}}"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(
+    config_file, tmp_path, monkeypatch, capsys, number, status
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(config_file, whole, UNET) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4, number)
+        assert train(config_file, parts, UNET) == status
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert saved(parts)["step"] == 5
+    assert "stopped and saved after 5 of 6 steps; resume=auto goes on" in capsys.readouterr().out
+    # As if it had been killed after logging more.
+    with (parts / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "loss": 1}\n{"ste')
+    assert train(config_file, parts, UNET) == 2
+    assert "holds a run of 5 steps: resume=auto goes on with it" in capsys.readouterr().err
+    assert train(config_file, parts, UNET, "resume=auto", "optimizer.lr=1", "seed=4") == 2
+    assert "seed, optimizer.lr differ" in capsys.readouterr().err
+    assert train(config_file, parts, UNET, "resume=auto") == 0
+    assert_same_bits(whole, parts)
+    for name in ("metrics.jsonl", "validation.jsonl"):
+        first, second = (list(map(without_timing, lines(run / name))) for run in (whole, parts))
+        assert first == second
+    assert [record["step"] for record in lines(parts / "environment.jsonl")] == [0, 5]
+    assert train(config_file, parts, UNET, "resume=auto") == 0, "nothing is left to do"
+
+
+def test_a_run_with_other_pairs_does_not_go_on(config_file, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(config_file, run, "schedule.steps=1", "schedule.boundary=0") == 0
+    assert main(["synthesize", "--out", str(data), "--patch", "48", "--patches", "5", "--misalignment", "1.5",
+                 "--blur", "2", "--workers", "1"]) == 0  # fmt: skip
+    try:
+        assert train(config_file, run, "schedule.steps=1", "schedule.boundary=0", "resume=auto") == 2
+        assert "the pairs to train on are not those with which the run in" in capsys.readouterr().err
+    finally:
+        for path in data.rglob("*_00004.*"):
+            path.unlink()
+
+
+# Imports once, then forks: a process that trains is there at once, and can be killed while it does.
+KILLING = """
+import os, random, signal, sys, time
+from models.__main__ import main
+arguments, random_moments = sys.argv[1:], random.Random(int(sys.argv.pop(1)))
+arguments = sys.argv[1:]
+for round in range(5):
+    child = os.fork()
+    if child == 0:
+        os._exit(main(["train", *arguments]))
+    if round < 4:
+        time.sleep(random_moments.uniform(0.05, 1.0))
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    checkpoints = os.path.join(arguments[-1].removeprefix("out="), "checkpoints")
+    names = [name for name in os.listdir(checkpoints) if name.startswith("step-")] if os.path.isdir(checkpoints) else []
+    print("round", round, os.waitstatus_to_exitcode(status), max(names, default="none"), flush=True)
+    for name in names:
+        from models.framework import Framework
+        Framework.from_pretrained(os.path.join(checkpoints, name))
+"""
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(config_file, tmp_path):
+    longer = ["schedule.steps=16", "output.checkpoints=1", "output.validation=4", "output.validation_pairs=1"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(config_file, whole, *longer) == 0
+    arguments = ["--config", str(config_file), *TINY, *longer, "resume=auto", f"out={killed}"]
+    command = [sys.executable, "-c", KILLING, "3", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    rounds = re.findall(r"^round \d (-?\d+) (\S+)$", result.stdout, re.M)
+    assert rounds[-1] == ("0", "step-0000016")
+    assert sum(status == "-9" for status, _ in rounds) >= 2, result.stdout
+    assert_same_bits(whole, killed)
+    assert [record["step"] for record in lines(killed / "metrics.jsonl")] == list(range(1, 17))
+    assert not [path for path in killed.rglob(".*")], "nothing half done is left"
+
+
+def test_a_full_disk_is_an_error_and_the_run_goes_on(config_file, tmp_path, monkeypatch, capsys):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert train(config_file, whole) == 0
+    with monkeypatch.context() as patch:
+        save = torch.save
+
+        def full(value, file):
+            if value.get("step") == 4:
+                file.write(b"as far as it went")
+                raise OSError(28, "No space left on device")
+            save(value, file)
+
+        patch.setattr(folder_module.torch, "save", full)
+        assert train(config_file, run) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert "resume=auto goes on after step 3" in error
+    assert saved(run)["step"] == 3  # the best so far
+    assert not list((run / "checkpoints").glob(".*"))
+    assert train(config_file, run, "resume=auto") == 0
+    assert_same_bits(whole, run)
+
+
+@pytest.fixture
+def poisoned(data, tmp_path):
+    """Folders of pairs, one of them with values that no network survives; and the name of that pair."""
+    for source, name in (("blur", "blur"), ("gt", "gt")):
+        (tmp_path / name).mkdir()
+        for path in sorted((data / "train_patches" / source).iterdir())[:8]:
+            (tmp_path / name / path.name).symlink_to(path)
+    name = sorted((tmp_path / "blur").iterdir())[1].stem
+    (tmp_path / "blur" / f"{name}.png").unlink()
+    bad = np.full((48, 48, 3), 1e30, np.float32)
+    images.write(tmp_path / "blur" / f"{name}.tif", bad, images.Encoding(depth=32))
+    return [f"data.train=['folders:{tmp_path}/blur,{tmp_path}/gt']", "data.held_out=0.25"], name
+
+
+def test_a_loss_that_is_not_finite_is_named_and_kept(config_file, tmp_path, poisoned, capsys):
+    overrides, name = poisoned
+    run = tmp_path / "run"
+    assert train(config_file, run, *overrides) == 0
+    printed = capsys.readouterr().out
+    message = re.search(rf"step (\d), process 0: (.*) not finite; pairs (.*{name}.*); kept in (\S+); skipped", printed)
+    assert "deblurred" in message[2]
+    kept = read_torch(message[4])
+    assert name in kept["name"]
+    assert kept["step"] == int(message[1])
+    assert kept["blurry"].max() > 1e29
+    metrics = lines(run / "metrics.jsonl")
+    assert metrics[-1]["skipped"] == printed.count("; skipped") >= 1
+    assert all(tensor.isfinite().all() for tensor in tensors(saved(run)))
+
+    assert train(config_file, tmp_path / "stopped", *overrides, "optimizer.nonfinite=stop") == 1
+    error = capsys.readouterr().err
+    assert re.search(rf"step {message[1]}, process 0: .* not finite; pairs .*{name}.*; kept in ", error)
+
+
+def test_too_many_skipped_steps_end_the_run(config_file, tmp_path, poisoned, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 2)
+    monkeypatch.setattr(loop, "_backward", lambda *_: float("nan"))
+    assert train(config_file, tmp_path / "run") == 1
+    captured = capsys.readouterr()
+    assert "step 0: the gradient is not finite, though the loss is; skipped" in captured.out
+    assert "step 1: the last 2 steps were not finite" in captured.err
+
+
+# At any scale
+
+
+def torchrun(count, *arguments):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command = [*launcher, "-m", "models", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+
+def test_two_processes_follow_one(config_file, tmp_path, poisoned):
+    """Through both stages, validation, and a step that is not finite in one of the two."""
+    overrides, name = poisoned
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train(config_file, one, *overrides) == 0
+    result = torchrun(2, "train", "--config", str(config_file), *TINY, *overrides, f"out={two}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("; skipped") == lines(one / "metrics.jsonl")[-1]["skipped"] >= 1
+    assert name in result.stdout
+    for log in ("metrics.jsonl", "validation.jsonl"):
+        first, second = (list(map(without_timing, lines(run / log))) for run in (one, two))
+        assert [record["step"] for record in first] == [record["step"] for record in second]
+        for mine, other in zip(first, second, strict=True):
+            assert flat(other) == pytest.approx(flat(mine), rel=1e-3)
+    weights = [Framework.from_pretrained(run / "latest").state_dict() for run in (one, two)]
+    for key, tensor in weights[0].items():
+        assert torch.allclose(weights[1][key], tensor, atol=1e-4), key
+    assert lines(two / "environment.jsonl")[0]["processes"] == 2
+
+
+def flat(record):
+    numbers = {key: value for key, value in record.items() if isinstance(value, (int, float))}
+    return numbers | {f"parts.{key}": value for key, value in record.get("parts", {}).items()}
+
+
+def test_two_processes_end_together_by_one_that_fails(config_file, tmp_path, poisoned):
+    overrides, name = poisoned
+    result = torchrun(
+        2, "train", "--config", str(config_file), *TINY, *overrides, f"out={tmp_path}/run", "optimizer.nonfinite=stop"
+    )
+    assert result.returncode != 0
+    assert re.search(rf"not finite; pairs {name}", result.stderr)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(config_file):
+    config = load_config(str(config_file), [*TINY, "data.batch=3"])
+    with pytest.raises(ValueError, match=r"data\.batch must be a multiple of the 2 processes, which share it, got 3"):
+        loop.prepare(config, Processes(1, 2, torch.device("cpu")))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_gpu_trains_and_goes_on(config_file, tmp_path, monkeypatch, precision):
+    run = tmp_path / "run"
+    overrides = ["device=cuda", f"optimizer.precision={precision}", "output.pictures=6", "data.workers=1"]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        assert train(config_file, run, *overrides) == 130
+    assert train(config_file, run, *overrides, "resume=auto") == 0
+    metrics = lines(run / "metrics.jsonl")
+    assert [record["step"] for record in metrics] == [1, 2, 3, 4, 5, 6]
+    assert metrics[-1]["skipped"] == 0
+    assert "deblurred_psnr" in lines(run / "validation.jsonl")[-1]
+
+
+def test_data_errors_travel_between_processes():
+    import pickle
+
+    error = DataError(["one", "two"])
+    assert pickle.loads(pickle.dumps(error)).problems == ["one", "two"]
+    assert str(DataError("what a loader says")) == "the data cannot be used: what a loader says"

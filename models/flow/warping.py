@@ -8,10 +8,13 @@ from models.flow.base import check_choice, check_flow
 
 PADDINGS = ("zeros", "border")
 GRIDS = ("exact", "published")
+INTERPOLATIONS = ("bilinear", "bicubic")
 
 
-def warp(image: Tensor, flow: Tensor, *, padding: str = "zeros", grid: str = "exact") -> Tensor:
-    """Look up the image at p + flow(p), for every pixel p, bilinearly.
+def warp(
+    image: Tensor, flow: Tensor, *, padding: str = "zeros", grid: str = "exact", interpolation: str = "bilinear"
+) -> Tensor:
+    """Look up the image at p + flow(p), for every pixel p.
 
     Differentiable in image and flow. With zero flow the image comes back as it was.
 
@@ -23,6 +26,8 @@ def warp(image: Tensor, flow: Tensor, *, padding: str = "zeros", grid: str = "ex
         grid: "exact", or "published": the published training spreads the pixels over [-1, 1], which are the outer edges
             of the outermost pixels and not their centres, so that the picture is magnified about its middle by
             size/(size-1) and zero flow moves pixels by up to half a pixel. For repeating that training only.
+        interpolation: "bilinear", which stays within the range of the pixels, but blurs: between two pixels it is their
+            mean; or "bicubic", which keeps what is sharp sharp, and may overshoot beside edges.
 
     Returns:
         (N, C, H, W), in the image's dtype. Positions are computed in float64: in float32 they would be wrong by up to
@@ -35,6 +40,7 @@ def warp(image: Tensor, flow: Tensor, *, padding: str = "zeros", grid: str = "ex
     check_flow("flow", flow)
     check_choice("padding", padding, PADDINGS)
     check_choice("grid", grid, GRIDS)
+    check_choice("interpolation", interpolation, INTERPOLATIONS)
     if not isinstance(image, Tensor) or not image.is_floating_point():
         raise TypeError(f"image must be a floating-point tensor, got {getattr(image, 'dtype', type(image).__name__)}")
     if image.ndim != 4 or (image.shape[0], *image.shape[2:]) != (flow.shape[0], *flow.shape[2:]):
@@ -53,7 +59,7 @@ def warp(image: Tensor, flow: Tensor, *, padding: str = "zeros", grid: str = "ex
             where = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
         else:
             where = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
-        sampled = F.grid_sample(image.double(), where, mode="bilinear", padding_mode=padding, align_corners=False)
+        sampled = F.grid_sample(image.double(), where, mode=interpolation, padding_mode=padding, align_corners=False)
     return sampled.to(image.dtype)
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from models.config import from_dict, to_dict
 from models.data.layouts import DataError, parse_source
-from models.flow.warping import GRIDS
+from models.flow.warping import GRIDS, INTERPOLATIONS, PADDINGS
 from models.framework import Framework, FrameworkConfig
 from models.losses import LossConfig, blur_map_ramp
 
@@ -76,11 +76,16 @@ class AlignmentConfig:
     first_mask: str = "inside"  # in the first stage, with the flow one way, so that "consistency" costs a second
     mask: str = "consistency"  # in the second
     grid: str = "exact"  # or "published": models.flow.warp
+    # Or "bilinear", as published, which blurs: a network learns to blur what is in focus, as its target is.
+    interpolation: str = "bicubic"
+    padding: str = "border"  # or "zeros", as published: black, which bicubic would mix into the outermost pixels
 
     def __post_init__(self) -> None:
         _one_of("first_mask", self.first_mask, MASKS)
         _one_of("mask", self.mask, MASKS)
         _one_of("grid", self.grid, GRIDS)
+        _one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        _one_of("padding", self.padding, PADDINGS)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ class Aligner:
         return 'alignment: the target is aligned, so the flow is "none"'
 
     def warp(self, image: Tensor, flow: Tensor) -> Tensor:
-        return warp(image, flow, grid=self.config.grid)
+        options = self.config
+        return warp(image, flow, padding=options.padding, grid=options.grid, interpolation=options.interpolation)
 
     def mask(self, kind: str, forward: Tensor, backward: Tensor | None) -> Tensor | None:
         """Where `forward` can be trusted, (N, 1, H, W), or None for everywhere; only "consistency" needs `backward`."""

@@ -17,10 +17,11 @@ def uniform(right, down, height=20, width=30):
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 1, 1, 7), (1, 3, 33, 1), (2, 5, 37, 41), (1, 3, 3, 4099)])
 @pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_zero_flow_is_the_identity(shape, padding, dtype):
+def test_zero_flow_is_the_identity(shape, padding, interpolation, dtype):
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-    warped = warp(image, torch.zeros(shape[0], 2, *shape[2:]), padding=padding)
+    warped = warp(image, torch.zeros(shape[0], 2, *shape[2:]), padding=padding, interpolation=interpolation)
     assert warped.dtype == dtype
     if dtype == torch.float64:
         assert torch.allclose(warped, image, rtol=0, atol=1e-11)
@@ -36,6 +37,23 @@ def test_it_looks_up_to_the_right_and_down():
     assert (warped[:, :, :, -3:] == 0).all()
     bordered = warp(image, uniform(3, -2), padding="border")
     assert torch.allclose(bordered[:, :, :2, :-3], image[:, :, :1, 3:].expand(-1, -1, 2, -1), atol=1e-6)
+
+
+def test_bicubic_keeps_detail_that_bilinear_blurs():
+    """A wave of 5 pixels, half a pixel further on."""
+
+    def wave(x):
+        return torch.sin(2 * torch.pi * x / 5).view(1, 1, 1, -1).expand(1, 1, 8, -1)
+
+    x = torch.arange(60, dtype=torch.float64)
+    flow = uniform(0.5, 0, 8, 60)
+    errors = [
+        (warp(wave(x), flow, interpolation=interpolation) - wave(x + 0.5))[..., 3:-3].abs().max()
+        for interpolation in ("bilinear", "bicubic")
+    ]
+    # Bilinear leaves cos(π/5) of it.
+    assert errors[0] == pytest.approx(1 - np.cos(np.pi / 5), rel=0.1)
+    assert errors[1] < 0.4 * errors[0]
 
 
 def test_between_pixels_it_is_bilinear():

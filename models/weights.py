@@ -13,8 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models.errors import UserError
 
-class WeightsError(ValueError):
+
+class WeightsError(UserError):
     """A file or a state that does not hold the weights that it should. The message says what is wrong."""
 
 

@@ -8,14 +8,22 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from models.defocus import Array, disk_kernel
+from models.pictures import (
+    INK,
+    WHITE,
+    Picture,
+    blank,
+    coloured,
+    magnification,
+    magnified,
+    png,
+    put_text,
+    radius_picture,
+    to_bytes,
+)
 
-Picture = NDArray[np.uint8]  # (H, W, 3), RGB
-
-INK = (32, 32, 32)
-WHITE = (255, 255, 255)
 DIFFERENCE_GAIN = 10
 
 
@@ -73,9 +81,9 @@ def write(out: Path, recovery: Recovery, scores: Scores) -> Path:
 
     sources = {}
     for name, picture in (pictures | kernels).items():
-        png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-        (out / f"{name}.png").write_bytes(png)
-        sources[name] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        content = png(picture)
+        (out / f"{name}.png").write_bytes(content)
+        sources[name] = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     (out / "scores.json").write_text(json.dumps(scores._asdict(), indent=2) + "\n", encoding="utf-8")
 
     numbers = scores._asdict() | {
@@ -91,49 +99,6 @@ def write(out: Path, recovery: Recovery, scores: Scores) -> Path:
     page = out / "index.html"
     page.write_text(template.substitute(sources, **numbers, kernels=cards, gain=DIFFERENCE_GAIN), encoding="utf-8")
     return page
-
-
-def to_bytes(picture: Array) -> Picture:
-    """0 … 255 of 0 … 1, rounded; what is beyond is clipped. Any shape."""
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-
-
-def coloured(values: Array, largest: float, colours: int) -> Picture:
-    """(H, W), from 0 to `largest`, in an OpenCV colour map."""
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(to_bytes(values / largest), colours), cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def blank(height: int, width: int) -> Picture:
-    return np.full((height, width, 3), WHITE, np.uint8)
-
-
-def magnification(picture: Array | Picture) -> int:
-    """How many times larger a picture must be for lettering to fit: 1 for the whole photograph."""
-    return max(1, round(480 / picture.shape[0]))
-
-
-def magnified(picture: Picture, times: int) -> Picture:
-    """A copy in which each pixel is a square of times × times."""
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def put_text(picture: Picture, text: str, x: int, y: int, scale: float) -> None:
-    """Write into the picture; (x, y) is the lower left corner of the text."""
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
-
-
-def radius_picture(radius: Array, largest: float) -> Picture:
-    """Blur radii in colour, from 0 to `largest` pixels, with the scale at their right."""
-    colours = magnified(coloured(radius, largest, cv2.COLORMAP_TURBO), magnification(radius))
-    height = colours.shape[0]
-    levels = np.linspace(largest, 0, height, dtype=np.float32)[:, None]
-    scale = coloured(np.tile(levels, (1, 24)), largest, cv2.COLORMAP_TURBO)
-    labels = blank(height, 76)
-    for value in range(int(largest) + 1):
-        y = round((1 - value / largest) * (height - 1))
-        cv2.line(labels, (0, y), (6, y), INK)
-        put_text(labels, f"{value} px", 11, min(max(y + 8, 20), height - 3), 0.75)
-    return np.hstack([colours, blank(height, 12), scale, labels])
 
 
 def marked(picture: Picture, pixels: list[tuple[int, int]]) -> Picture:

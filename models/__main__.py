@@ -12,6 +12,7 @@ TASKS = {
     "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
     "deblur": "Deblur photographs of any size.",
+    "evaluate": "Score a checkpoint, or other people's pictures, by named protocols.",
     "import-official": "Turn a checkpoint of the published training code into a model of ours.",
 }
 

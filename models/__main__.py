@@ -13,6 +13,7 @@ TASKS = {
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
     "deblur": "Deblur photographs of any size.",
     "evaluate": "Score a checkpoint, or other people's pictures, by named protocols.",
+    "report": "Show a training run on one page: curves, pictures, blur, kernels, scores.",
     "import-official": "Turn a checkpoint of the published training code into a model of ours.",
 }
 

@@ -32,8 +32,9 @@ def load_framework(path: Path | None = None) -> Framework:
     """The framework of a checkpoint, in evaluation mode, on the CPU.
 
     Args:
-        path: a folder that `Framework.save_pretrained` wrote; the folder of a training run, which means the last of its
-            checkpoints; or a file of the published training code. None: the one that comes with the project.
+        path: a folder that `Framework.save_pretrained` wrote; the folder of a training run, which means the best of its
+            checkpoints, or the last if none is marked as the best; or a file of the published training code. None: the
+            one that comes with the project.
 
     Raises:
         WeightsError: there is none, or it is damaged, or its weights do not fit its configuration.
@@ -44,7 +45,9 @@ def load_framework(path: Path | None = None) -> Framework:
             raise WeightsError(f"no trained framework is in {DEFAULT_CHECKPOINT}: give one with --checkpoint")
     if path.is_file():
         return import_official(path)
-    if (path / "checkpoints").is_dir():
+    if (path / "best").is_dir():
+        path = path / "best"
+    elif (path / "checkpoints").is_dir():
         path = _last_checkpoint(path / "checkpoints")
     return Framework.from_pretrained(path)
 

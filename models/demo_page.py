@@ -1,6 +1,5 @@
 """The demonstration's pictures, and the page that shows them."""
 
-import base64
 import json
 from pathlib import Path
 from string import Template, ascii_uppercase
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from models import page
 from models.defocus import Array, disk_kernel
 from models.pictures import (
     INK,
@@ -18,10 +18,10 @@ from models.pictures import (
     coloured,
     magnification,
     magnified,
-    png,
     put_text,
     radius_picture,
     to_bytes,
+    write_picture,
 )
 
 DIFFERENCE_GAIN = 10
@@ -79,26 +79,41 @@ def write(out: Path, recovery: Recovery, scores: Scores) -> Path:
         for letter, pixel, kernel in zip(ascii_uppercase, recovery.pixels, recovery.kernels, strict=False)
     }
 
-    sources = {}
     for name, picture in (pictures | kernels).items():
-        content = png(picture)
-        (out / f"{name}.png").write_bytes(content)
-        sources[name] = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        write_picture(out / f"{name}.png", picture)
     (out / "scores.json").write_text(json.dumps(scores._asdict(), indent=2) + "\n", encoding="utf-8")
 
-    numbers = scores._asdict() | {
-        "psnr_before_db": f"{scores.psnr_before_db:.2f}",
-        "psnr_after_db": f"{scores.psnr_after_db:.2f}",
-        "radius_correlation": f"{scores.radius_correlation:.3f}",
-        "radius_mean_absolute_error_px": f"{scores.radius_mean_absolute_error_px:.3f}",
-        "radius_median_absolute_error_px": f"{scores.radius_median_absolute_error_px:.3f}",
-        "seconds": f"{scores.seconds:.0f}",
+    path = out / "index.html"
+    page.write(path, "Recovering the blur of a photograph", _body(pictures, kernels, scores))
+    return path
+
+
+def _body(pictures: dict[str, Picture], kernels: dict[str, Picture], scores: Scores) -> str:
+    numbers = {
+        "PSNR, sharp to defocused": f"{scores.psnr_before_db:.2f} dB",
+        "PSNR, reblurred to defocused": f"{scores.psnr_after_db:.2f} dB",
+        "correlation of the recovered blur radius with the true one": f"{scores.radius_correlation:.3f}",
+        f"mean error of the recovered blur radius (median {scores.radius_median_absolute_error_px:.3f} px)": (
+            f"{scores.radius_mean_absolute_error_px:.3f} px"
+        ),
     }
-    cards = "\n".join(f'<img src="{sources[name]}" alt="Kernel {name[-1]}, recovered and true">' for name in kernels)
-    template = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    page = out / "index.html"
-    page.write_text(template.substitute(sources, **numbers, kernels=cards, gain=DIFFERENCE_GAIN), encoding="utf-8")
-    return page
+    figures = {
+        "radius_recovered": ("Recovered: <code>reblur_ops.blur_radius</code> of the maps", "the recovered blur radius"),
+        "radius_true": ("True: the lens’s circle of confusion, as an RMS radius", "the true blur radius"),
+        "difference": (f"|reblurred − defocused|, {DIFFERENCE_GAIN} times as bright", "the difference of the two"),
+    }
+    wiped = {name: pictures[name] for name in ("sharp", "defocused", "reblurred")}
+    choices = [("sharp", "defocused"), ("defocused", "reblurred"), ("sharp", "reblurred")]
+    return Template(Path(__file__).with_name("demo.html").read_text(encoding="utf-8")).substitute(
+        scores._asdict() | {"seconds": f"{scores.seconds:.0f}"},
+        numbers=page.numbers(numbers),
+        comparison=page.comparison(wiped, choices),
+        marks=page.image(pictures["marks"], "The photograph with the places of the kernels"),
+        kernels="\n".join(
+            page.image(picture, f"Kernel {name[-1]}, recovered and true") for name, picture in kernels.items()
+        ),
+        **{name: page.figure(pictures[name], caption, f"Map of {alt}") for name, (caption, alt) in figures.items()},
+    )
 
 
 def marked(picture: Picture, pixels: list[tuple[int, int]]) -> Picture:

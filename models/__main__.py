@@ -5,23 +5,35 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from models.errors import UserError, describe
+
 # Each is a module here, - in its name for _, with add_arguments(parser), and run(args) that returns the exit status.
 TASKS = {
     "gallery": "Show one photograph through every family of kernels, gathered and scattered.",
     "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
     "train": "Train a framework on pairs of blurry and sharp pictures, which need not be aligned.",
+    "deblur": "Deblur photographs of any size.",
+    "evaluate": "Score a checkpoint, or other people's pictures, by named protocols.",
+    "report": "Show a training run on one page: curves, pictures, blur, kernels, scores.",
     "import-official": "Turn a checkpoint of the published training code into a model of ours.",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run a task. The exit status: its own; 2 for what the user can put right, in one line; 130 if interrupted."""
+    args = None
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         return int(args.run(args))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except (UserError, OSError) as error:
+        if args is None or args.debug:
+            raise
+        print(f"python -m models {args.task}: error: {describe(error)}", file=sys.stderr)
+        return 2
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -38,7 +50,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             except ModuleNotFoundError as error:
                 task_parser.error(f"{error}; for all that the tasks need: pip install 'reblur-ops[models]'")
             task.add_arguments(task_parser)
-            task_parser.set_defaults(run=task.run)
+            task_parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
+            task_parser.set_defaults(run=task.run, task=name)
     return parser.parse_args(argv)
 
 

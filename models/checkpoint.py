@@ -1,19 +1,66 @@
-"""Checkpoints as the published training wrote them, turned into a `Framework`."""
+"""Frameworks from the files that people have: folders, training runs, and checkpoints of the published training."""
 
 import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
+from models.framework import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    BlurMapConfig,
+    DeblurConfig,
+    Framework,
+    FrameworkConfig,
+    ReblurConfig,
+)
 from models.networks.layers import IMAGE_CHANNELS
 from models.weights import WeightsError, load_exactly, read_torch
 
 State = dict[str, Tensor]
 Rules = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression: what stands there instead
+
+# The framework that comes with the project, trained.
+DEFAULT_CHECKPOINT = Path("models/pretrained/compact")
+
+
+def load_framework(path: Path | None = None) -> Framework:
+    """The framework of a checkpoint, in evaluation mode, on the CPU.
+
+    Args:
+        path: a folder that `Framework.save_pretrained` wrote; the folder of a training run, which means the best of its
+            checkpoints, or the last if none is marked as the best; or a file of the published training code. None: the
+            one that comes with the project.
+
+    Raises:
+        WeightsError: there is none, or it is damaged, or its weights do not fit its configuration.
+    """
+    if path is None:
+        path = Path(__file__).parents[1] / DEFAULT_CHECKPOINT
+        if not path.is_dir():
+            raise WeightsError(f"no trained framework is in {DEFAULT_CHECKPOINT}: give one with --checkpoint")
+    if path.is_file():
+        return import_official(path)
+    if (path / "best").is_dir():
+        path = path / "best"
+    elif (path / "checkpoints").is_dir():
+        path = _last_checkpoint(path / "checkpoints")
+    return Framework.from_pretrained(path)
+
+
+def _last_checkpoint(folder: Path) -> Path:
+    """Of folders `step-0001000`, the one with the largest number that is whole."""
+    steps = sorted(
+        (int(match[1]), path) for path in folder.iterdir() if (match := re.fullmatch(r"step-(\d+)", path.name))
+    )
+    whole = [path for _, path in steps if (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()]
+    if not whole:
+        raise WeightsError(f"{folder} must hold a folder step-… with {CONFIG_FILE} and {WEIGHTS_FILE}, and holds none")
+    return whole[-1]
 
 
 def import_official(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> Framework:

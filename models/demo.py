@@ -8,8 +8,6 @@ radius of the kernels that it ends with is compared with the radius that the len
 import argparse
 import functools
 import operator
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +21,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import reblur_ops
-from models import report
+from models import demo_page
 from models.arguments import integer, number
 from models.defocus import Array, coc, fill_disparity, render_defocus, to_linear, to_srgb
+from models.devices import usable_device
+from models.files import writable_folder
 
 LARGEST_COC = 6.5  # pixels; the largest kernels have radius 7
 FOCUS = (0.66, 0.50)  # the point in focus, as parts of the height and the width: the engine
@@ -181,16 +181,6 @@ def sample_pixels(scene: Scene, count: int) -> list[tuple[int, int]]:
     return pixels
 
 
-def usable_device(text: str) -> torch.device:
-    """A type for argparse: a device of PyTorch's that computes here."""
-    try:
-        device = torch.device(text)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, NotImplementedError, AssertionError, ImportError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for the page and the pictures")
     parser.add_argument("--steps", type=integer(1, 10**6), default=200, help="steps of gradient descent")
@@ -202,14 +192,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the demonstration. The exit status: 0, 2 for a folder that cannot be written, 130 if it was interrupted."""
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out).close()
-    except OSError as error:
-        print(f"python -m models demo: error: cannot write to {args.out}: {error.strerror}", file=sys.stderr)
-        return 2
-
+    """Do the demonstration. The exit status: 0, 130 if it was interrupted."""
+    writable_folder(args.out)
     start = time.perf_counter()
     torch.manual_seed(args.seed)
     scene = load_scene(args.scale)
@@ -232,7 +216,7 @@ def run(args: argparse.Namespace) -> int:
     # The RMS radius of a uniform disk.
     true_radius = scene.coc / np.float32(2**0.5)
     deviation = np.abs(radius - true_radius)
-    scores = report.Scores(
+    scores = demo_page.Scores(
         psnr_before_db=before,
         psnr_after_db=psnr(reblurred, scene.defocused),
         radius_correlation=float(np.corrcoef(radius.ravel(), true_radius.ravel())[0, 1]),
@@ -245,7 +229,7 @@ def run(args: argparse.Namespace) -> int:
         device=str(args.device),
         seconds=time.perf_counter() - start,
     )
-    recovery = report.Recovery(
+    recovery = demo_page.Recovery(
         sharp=to_srgb(scene.sharp),
         defocused=to_srgb(scene.defocused),
         reblurred=to_srgb(reblurred),
@@ -254,7 +238,7 @@ def run(args: argparse.Namespace) -> int:
         pixels=pixels,
         kernels=kernels.cpu().numpy(),
     )
-    page = report.write(args.out, recovery, scores)
+    page = demo_page.write(args.out, recovery, scores)
     print(f"reblurred to defocused: PSNR {scores.psnr_after_db:.2f} dB")
     print(
         f"blur radius, recovered to true: correlation {scores.radius_correlation:.4f}, "

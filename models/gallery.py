@@ -23,7 +23,7 @@ from models import demo
 from models.arguments import number
 from models.defocus import Array, render_defocus, to_srgb
 from models.files import replacing
-from models.report import Picture, coloured, to_bytes
+from models.pictures import Picture, coloured, to_bytes
 
 LARGEST_COC = 12.0  # pixels
 MAX_RADIUS = 13

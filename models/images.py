@@ -19,6 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from models.errors import UserError
 from models.files import replacing
 
 Array = NDArray[np.float32]
@@ -45,7 +46,7 @@ NESTED_TAGS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709; float64, so that grey gives back itself
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A file that is no picture this module can read or write. The message names it."""
 
 
@@ -372,8 +373,10 @@ def _channels(pixels: Array, encoding: Encoding, alpha: bool) -> Array:
 def _quantised(values: Array, depth: int) -> NDArray[Any]:
     if depth == 32:
         return np.asarray(values, np.float32)
-    white = np.float32(2**depth - 1)
-    return np.rint(np.clip(values, 0, 1) * white).astype(np.uint8 if depth == 8 else np.uint16)
+    # In place: a photograph of 24 megapixels is 288 MB here, and each step would make another.
+    scaled = np.clip(values, 0, 1)
+    scaled *= np.float32(2**depth - 1)
+    return np.rint(scaled, out=scaled).astype(np.uint8 if depth == 8 else np.uint16)
 
 
 def _encode_png16(samples: NDArray[Any], encoding: Encoding) -> bytes:

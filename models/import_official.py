@@ -1,11 +1,10 @@
 """The task that turns a checkpoint of the published training code into a model of ours."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from models.checkpoint import import_official
-from models.weights import WeightsError
+from models.files import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,15 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Import. The exit status: 0, or 2 for a checkpoint that is refused or a folder that cannot be written."""
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        framework = import_official(args.checkpoint)
-        framework.save_pretrained(args.out)
-    except WeightsError as error:
-        return _refuse(str(error))
-    except OSError as error:
-        return _refuse(f"cannot write to {args.out}: {error.strerror}")
+    """Import. The exit status: 0."""
+    writable_folder(args.out)
+    framework = import_official(args.checkpoint)
+    framework.save_pretrained(args.out)
     parts = {"deblur": framework.config.deblur.network, "blur_map": "blur map network", "reblur": "reblurring network"}
     for part, title in parts.items():
         module = getattr(framework, part)
@@ -30,8 +24,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"{title}: {size}")
     print(args.out)
     return 0
-
-
-def _refuse(message: str) -> int:
-    print(f"python -m models import-official: error: {message}", file=sys.stderr)
-    return 2

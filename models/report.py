@@ -1,165 +1,241 @@
-"""The demonstration's pictures, and the page that shows them."""
+"""The task that shows a training run on one page."""
 
-import base64
+import argparse
+import html
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template, ascii_uppercase
-from typing import NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+import yaml
+from torch import Tensor
+from tqdm import tqdm
 
-from models.defocus import Array, disk_kernel
+import reblur_ops
+from models import page
+from models.arguments import integer
+from models.checkpoint import load_framework
+from models.data.layouts import NOTATION, DataError, load_pairs, parse_source
+from models.data.samples import Sample, WholePairs
+from models.devices import usable_device
+from models.errors import UserError
+from models.evaluate import choose_protocols, score_picture
+from models.files import writable_folder
+from models.flow import load_flow
+from models.framework import Framework
+from models.images import Array
+from models.metrics import PROTOCOLS, SMALLEST, Score, score_radius
+from models.page import Series
+from models.pictures import largest_radius, magnification, magnified, radius_picture, to_bytes
+from models.tiling import TiledFramework
 
-Picture = NDArray[np.uint8]  # (H, W, 3), RGB
-
-INK = (32, 32, 32)
-WHITE = (255, 255, 255)
-DIFFERENCE_GAIN = 10
+PROBES = 64  # kernels on the page, each way, of a picture
+# A page is to be opened at once: of larger pictures it shows the middle.
+LARGEST_SHOWN = 768  # pixels, each way
 
 
-class Recovery(NamedTuple):
-    """What was given and what was found.
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one in each line; none if there is no file. A last line cut short is left out.
 
-    Pictures are (H, W, 3), sRGB, 0 … 1; radii (H, W), RMS, pixels; kernels (P, 2R+1, 2R+1), at P pixels (y, x).
+    Raises:
+        UserError: another line is no JSON.
     """
-
-    sharp: Array
-    defocused: Array
-    reblurred: Array
-    radius: Array
-    true_radius: Array
-    pixels: list[tuple[int, int]]
-    kernels: Array
-
-
-class Scores(NamedTuple):
-    """The numbers of one run."""
-
-    psnr_before_db: float
-    psnr_after_db: float
-    radius_correlation: float
-    radius_mean_absolute_error_px: float
-    radius_median_absolute_error_px: float
-    width: int
-    height: int
-    steps: int
-    seed: int
-    device: str
-    seconds: float
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    objects = []
+    for number, line in enumerate(lines, 1):
+        try:
+            objects.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(f"{path}, line {number}, must be JSON: {error}") from error
+    return objects
 
 
-def write(out: Path, recovery: Recovery, scores: Scores) -> Path:
-    """Write the pictures, `scores.json`, and `index.html` with the pictures in it, into a folder that exists.
+def series(lines: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[Series]:
+    """Lines for a chart: of each key, what it is called; only what has finite values."""
+    found = []
+    for key, name in names.items():
+        points = [(line["step"], line[key]) for line in lines if _is_finite(line.get(key))]
+        if points:
+            steps, values = zip(*points, strict=True)
+            found.append(Series(name, steps, values))
+    return found
 
-    Returns:
-        The path of the page.
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def curves(run: Path) -> str:
+    """The charts of what training has written down."""
+    metrics, validation = (read_lines(run / name) for name in ("metrics.jsonl", "validation.jsonl"))
+    # Parts of the loss by their names, beside the loss.
+    flat = [{**line, **{f"part {name}": part for name, part in line.get("parts", {}).items()}} for line in metrics]
+    parts = sorted({key for line in flat for key in line if key.startswith("part ")})
+    charts = {
+        "Loss": series(flat, {"loss": "loss"} | {key: key.removeprefix("part ") for key in parts}),
+        "PSNR in training (dB)": series(metrics, {"psnr": "deblurred"}),
+        "PSNR in validation (dB)": series(
+            validation, {f"{name}_psnr": name for name in ("deblurred", "input", "reblurred")}
+        ),
+        "Blur radius in validation": series(validation, {"blur_radius_correlation": "correlation with the truth"}),
+    }
+    drawn = "".join(page.chart(title, lines) for title, lines in charts.items() if lines)
+    return f'<h2>Curves</h2><div class="curves">{drawn}</div>' if drawn else ""
+
+
+def sources_of(run: Path) -> list[str]:
+    """The test split of the data that a run was trained on.
+
+    Raises:
+        UserError: its configuration cannot be read, or names no data with a test split.
     """
-    largest = float(np.ceil(recovery.true_radius.max()))
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        sources = [parse_source(text) for text in config["data"]["train"]]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, DataError) as error:
+        raise UserError(f"{run}/config.yaml does not tell the data: give --data {NOTATION}") from error
+    return [f"{source.layout}:{','.join(map(str, source.folders))}" for source in sources]
+
+
+def picture_section(tiled: TiledFramework, sample: Sample) -> str:
+    """A picture to wipe, its blur radius, and its kernels."""
+    blurry = sample["blurry"]
+    deblurred = tiled.deblur(blurry)
+    shown = {"blurry": blurry, "deblurred": deblurred, "sharp": sample["sharp"]}
+    if "aligned" in sample:
+        shown["aligned truth"] = sample["aligned"]
     pictures = {
-        "sharp": to_bytes(recovery.sharp),
-        "defocused": to_bytes(recovery.defocused),
-        "reblurred": to_bytes(recovery.reblurred),
-        "difference": to_bytes(DIFFERENCE_GAIN * np.abs(recovery.reblurred - recovery.defocused)),
-        "radius_recovered": radius_picture(recovery.radius, largest),
-        "radius_true": radius_picture(recovery.true_radius, largest),
-        "marks": marked(to_bytes(recovery.defocused), recovery.pixels),
+        name: magnified(image := to_bytes(_middle(tensor)), magnification(image)) for name, tensor in shown.items()
     }
-    kernels = {
-        f"kernel_{letter}": kernel_picture(letter, kernel, recovery.radius[pixel], recovery.true_radius[pixel])
-        for letter, pixel, kernel in zip(ascii_uppercase, recovery.pixels, recovery.kernels, strict=False)
+    choices = [("blurry", "deblurred"), ("deblurred", list(shown)[-1])]
+    title, comparison = f"<h2>{html.escape(sample['name'])}</h2>", page.comparison(pictures, choices)
+    if tiled.framework.reblur is None:
+        return title + comparison
+
+    radius = tiled.blur_radius(deblurred, blurry)
+    maps = {"found: where the reblurring network leads from the deblurred to the blurry picture": radius}
+    if "blur_radius" in sample:
+        maps["true"] = sample["blur_radius"]
+    largest = max(largest_radius(_middle(map_)[..., 0]) for map_ in maps.values())
+    figures = "".join(
+        page.figure(
+            radius_picture(_middle(map_)[..., 0], largest), f"Blur radius, {name}", f"Map of the blur radius, {name}"
+        )
+        for name, map_ in maps.items()
+    )
+    kernels, radii = sampled_kernels(tiled, deblurred, blurry)
+    probe = page.kernel_probe(pictures["blurry"], kernels, radii)
+    return f'{title}<div class="pair">{comparison}{probe}</div><div class="pair">{figures}</div>'
+
+
+def sampled_kernels(tiled: TiledFramework, deblurred: Tensor, blurry: Tensor) -> tuple[Array, Array]:
+    """(rows, columns, classes) and (rows, columns): kernels, by distance class, and RMS radii, pixels, on a grid."""
+    network = tiled.framework.reblur
+    assert network is not None
+    one, other = (
+        torch.from_numpy(_middle(image)).permute(2, 0, 1)[None].to(tiled.device) for image in (deblurred, blurry)
+    )
+    height, width = one.shape[2:]
+    rows, columns = min(height, PROBES), min(width, PROBES)
+    ys = ((torch.arange(rows) + 0.5) * height / rows).long()
+    xs = ((torch.arange(columns) + 0.5) * width / columns).long()
+    with torch.inference_mode():
+        found = network(one, other)
+        seeds, weights = (maps[:, :, ys][..., xs].contiguous() for maps in (found.seeds, found.weights))
+        kernels = reblur_ops.class_weights(seeds, weights, radii=found.radii, support=found.support)
+        radii = reblur_ops.blur_radius(seeds, weights, radii=found.radii, support=found.support)
+    return np.asarray(kernels[0].permute(1, 2, 0).cpu().numpy()), np.asarray(radii[0, 0].cpu().numpy())
+
+
+def _middle(image: Tensor) -> Array:
+    """(H, W, C) of (C, H, W), the middle of it if it is large."""
+    height, width = image.shape[1:]
+    top, left = (max(extent - LARGEST_SHOWN, 0) // 2 for extent in (height, width))
+    window = image[:, top : top + LARGEST_SHOWN, left : left + LARGEST_SHOWN]
+    return np.ascontiguousarray(window.permute(1, 2, 0).numpy(), np.float32)
+
+
+def score_table(tiled: TiledFramework, samples: Sequence[Sample], protocols: Sequence[str]) -> str:
+    """The scores of the pictures of the page, before and after, by each protocol."""
+    flow = load_flow("dis")
+    rows = []
+    for sample in tqdm(samples, "scores", unit="picture", delay=3):
+        deblurred = tiled.deblur(sample["blurry"])
+        before, after = (
+            score_picture(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), sample, protocols, flow, None)[0]
+            for image in (sample["blurry"], deblurred)
+        )
+        radius = ""
+        if "blur_radius" in sample and tiled.framework.reblur is not None:
+            found = score_radius(
+                np.asarray(tiled.blur_radius(deblurred, sample["blurry"])[0].numpy()),
+                np.asarray(sample["blur_radius"][0].numpy()),
+            )
+            radius = f"{found.mae:.2f} px"
+        rows += [
+            [sample["name"], protocol, *_cells(before[protocol], after[protocol]), radius if protocol == "raw" else ""]
+            for protocol in protocols
+        ]
+    head = ["picture", "protocol", "PSNR, blurry", "deblurred", "SSIM, blurry", "deblurred", "blur radius, mean error"]
+    definitions = "".join(f"<li><b>{name}</b>: {PROTOCOLS[name]}</li>" for name in protocols)
+    return f"<h2>Scores</h2>{page.table(head, rows)}<ul>{definitions}</ul><p>Flow of the protocol warped: dis.</p>"
+
+
+def _cells(before: Score, after: Score) -> list[str]:
+    return [f"{before.psnr:.2f} dB", f"{after.psnr:.2f} dB", f"{before.ssim:.4f}", f"{after.ssim:.4f}"]
+
+
+def summary(framework: Framework, run: Path) -> str:
+    """Cards with the numbers of the run."""
+    values = {
+        "parameters of the deblurring network": f"{sum(p.numel() for p in framework.deblur.parameters()) / 1e6:.2f} M"
     }
-
-    sources = {}
-    for name, picture in (pictures | kernels).items():
-        png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-        (out / f"{name}.png").write_bytes(png)
-        sources[name] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    (out / "scores.json").write_text(json.dumps(scores._asdict(), indent=2) + "\n", encoding="utf-8")
-
-    numbers = scores._asdict() | {
-        "psnr_before_db": f"{scores.psnr_before_db:.2f}",
-        "psnr_after_db": f"{scores.psnr_after_db:.2f}",
-        "radius_correlation": f"{scores.radius_correlation:.3f}",
-        "radius_mean_absolute_error_px": f"{scores.radius_mean_absolute_error_px:.3f}",
-        "radius_median_absolute_error_px": f"{scores.radius_median_absolute_error_px:.3f}",
-        "seconds": f"{scores.seconds:.0f}",
-    }
-    cards = "\n".join(f'<img src="{sources[name]}" alt="Kernel {name[-1]}, recovered and true">' for name in kernels)
-    template = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    page = out / "index.html"
-    page.write_text(template.substitute(sources, **numbers, kernels=cards, gain=DIFFERENCE_GAIN), encoding="utf-8")
-    return page
+    validation = read_lines(run / "validation.jsonl")
+    scored = [line for line in validation if _is_finite(line.get("deblurred_psnr"))]
+    if scored:
+        best = max(scored, key=lambda line: line["deblurred_psnr"])
+        values[f"best PSNR in validation, at step {best['step']}"] = f"{best['deblurred_psnr']:.2f} dB"
+        if _is_finite(best.get("input_psnr")):
+            values["gained over the blurry input there"] = f"{best['deblurred_psnr'] - best['input_psnr']:+.2f} dB"
+    return page.numbers(values)
 
 
-def to_bytes(picture: Array) -> Picture:
-    """0 … 255 of 0 … 1, rounded; what is beyond is clipped. Any shape."""
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a training run, or of a framework")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="SOURCE",
+        help=f"pairs to show, {NOTATION}; by default the test split of what the run was trained on",
+    )
+    parser.add_argument(
+        "--pictures", type=integer(1, 100), default=4, metavar="N", help="how many, spread over the data"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page; if not given, RUN/report.html")
+    parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
 
 
-def coloured(values: Array, largest: float, colours: int) -> Picture:
-    """(H, W), from 0 to `largest`, in an OpenCV colour map."""
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(to_bytes(values / largest), colours), cv2.COLOR_BGR2RGB), np.uint8)
+def run(args: argparse.Namespace) -> int:
+    """Write the page. The exit status: 0."""
+    if not args.folder.is_dir():
+        raise UserError(f"{args.folder} must be the folder of a run, and is none")
+    pairs = load_pairs(args.data or sources_of(args.folder), "test", smallest=SMALLEST, truth=True)
+    tiled = TiledFramework(load_framework(args.folder), args.device)
+    out = args.out or args.folder / "report.html"
+    writable_folder(out.parent)
 
-
-def blank(height: int, width: int) -> Picture:
-    return np.full((height, width, 3), WHITE, np.uint8)
-
-
-def magnification(picture: Array | Picture) -> int:
-    """How many times larger a picture must be for lettering to fit: 1 for the whole photograph."""
-    return max(1, round(480 / picture.shape[0]))
-
-
-def magnified(picture: Picture, times: int) -> Picture:
-    """A copy in which each pixel is a square of times × times."""
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def put_text(picture: Picture, text: str, x: int, y: int, scale: float) -> None:
-    """Write into the picture; (x, y) is the lower left corner of the text."""
-    cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
-
-
-def radius_picture(radius: Array, largest: float) -> Picture:
-    """Blur radii in colour, from 0 to `largest` pixels, with the scale at their right."""
-    colours = magnified(coloured(radius, largest, cv2.COLORMAP_TURBO), magnification(radius))
-    height = colours.shape[0]
-    levels = np.linspace(largest, 0, height, dtype=np.float32)[:, None]
-    scale = coloured(np.tile(levels, (1, 24)), largest, cv2.COLORMAP_TURBO)
-    labels = blank(height, 76)
-    for value in range(int(largest) + 1):
-        y = round((1 - value / largest) * (height - 1))
-        cv2.line(labels, (0, y), (6, y), INK)
-        put_text(labels, f"{value} px", 11, min(max(y + 8, 20), height - 3), 0.75)
-    return np.hstack([colours, blank(height, 12), scale, labels])
-
-
-def marked(picture: Picture, pixels: list[tuple[int, int]]) -> Picture:
-    """The picture with a lettered ring around each pixel (y, x)."""
-    times = magnification(picture)
-    result = magnified(picture, times)
-    for letter, pixel in zip(ascii_uppercase, pixels, strict=False):
-        y, x = (times * coordinate + times // 2 for coordinate in pixel)
-        for colour, thickness in ((INK, 5), (WHITE, 2)):
-            cv2.circle(result, (x, y), 9, colour, thickness, cv2.LINE_AA)
-            cv2.putText(result, letter, (x + 14, y + 8), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, thickness, cv2.LINE_AA)
-    return result
-
-
-def kernel_picture(letter: str, kernel: Array, radius: float, true_radius: float) -> Picture:
-    """A recovered kernel, (2R+1, 2R+1), beside the disk of the lens, enlarged, on one scale of brightness from 0."""
-    disk = disk_kernel(float(true_radius) * 2**0.5)
-    disk = np.pad(disk, (kernel.shape[0] - disk.shape[0]) // 2)
-    brightest = float(max(kernel.max(), disk.max()))
-    tiles = []
-    for caption, values in ((f"recovered {radius:.2f} px", kernel), (f"true {true_radius:.2f} px", disk)):
-        tile = magnified(coloured(values, brightest, cv2.COLORMAP_INFERNO), 16)
-        head = blank(32, tile.shape[1])
-        put_text(head, caption, 2, 22, 0.65)
-        tiles.append(np.vstack([head, tile]))
-    height = tiles[0].shape[0]
-    margin = blank(height, 32)
-    put_text(margin, letter, 8, 24, 0.9)
-    return np.hstack([margin, tiles[0], blank(height, 12), tiles[1]])
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(args.pictures, len(pairs))).round().astype(int))
+    dataset = WholePairs([pairs[index] for index in chosen])
+    samples = [dataset[number] for number in range(len(dataset))]
+    body = [summary(tiled.framework, args.folder), curves(args.folder)]
+    body.append(score_table(tiled, samples, choose_protocols(dataset.pairs, None)))
+    body += [picture_section(tiled, sample) for sample in tqdm(samples, "pictures", unit="picture", delay=3)]
+    page.write(out, f"Run {args.folder.resolve().name}", "\n".join(body))
+    print(out)
+    return 0

@@ -22,7 +22,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -47,7 +46,7 @@ from models import images
 from models.arguments import integer, number
 from models.data.layouts import TRUTHS, DataError
 from models.defocus import coc, fill_disparity, render_defocus, to_linear, to_srgb
-from models.files import replacing
+from models.files import replacing, writable_folder
 from models.images import Array, Encoding, ImageError
 
 # The photographs in colour that scikit-image installs, rather than diagrams, stars and stained tissue.
@@ -615,7 +614,7 @@ def _processors() -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the pairs. Exit status: 0, 2 for what cannot be used or written, 1 if a process died, 130 if interrupted."""
+    """Make the pairs. Exit status: 0, 1 if a process died, 130 if interrupted."""
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Settings)}
     settings = Settings(**values | {"test": tuple(args.test)})
     start = time.perf_counter()
@@ -624,8 +623,7 @@ def run(args: argparse.Namespace) -> int:
             limit = f"at most {settings.patch / 8:g}, an eighth of the patch"
             raise DataError([f"--misalignment must be {limit}, got {settings.misalignment:g}"])
         originals = find_originals(args.photos, args.disparity)
-        args.out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out).close()
+        writable_folder(args.out)
         for split, members in split_photographs(originals, settings).items():
             names = textwrap.shorten(", ".join(original.name for original in members), 80, placeholder=" …")
             print(f"{split}: {settings.patches * len(members)} pairs of {len(members)} photographs: {names}")
@@ -634,10 +632,6 @@ def run(args: argparse.Namespace) -> int:
         return _failed("interrupted; the same command goes on", 130)
     except BrokenProcessPool:
         return _failed("a process was killed, perhaps for want of memory; the same command goes on", 1)
-    except DataError as error:
-        return _failed(str(error), 2)
-    except OSError as error:
-        return _failed(f"cannot write to {error.filename or args.out}: {error.strerror}", 2)
     seconds = time.perf_counter() - start
     print(f"made {made} pairs in {seconds:.0f} s, {made / seconds:.1f} a second")
     print(f"use them as sdd:{args.out}")

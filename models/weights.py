@@ -12,10 +12,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models.errors import UserError
 from models.files import replacing
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """A file or a state that does not hold the weights that it should. The message says what is wrong."""
 
 

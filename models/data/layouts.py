@@ -13,13 +13,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models import images
+from models.errors import UserError
 from models.images import ImageError
 
 SPLITS = ("train", "val", "test")
 TRUTHS = ("aligned", "blur_radius", "flow")
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """What is wrong with the data, all of it.
 
     Attributes:

@@ -62,10 +62,6 @@ class CompactNet(DeblurringNetwork):
         middle: blocks at the lowest size.
         decoder: blocks at each size on the way up, in the order of `encoder`.
         prior_width: channels of the prior inside.
-
-    Attributes:
-        multiple: of which heights and widths are made inside.
-        reach: how far away, in pixels, an output pixel can see.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ class ResidualBlock(nn.Module):
 class ResidualNet(nn.Module):
     """3×3 convolution, residual blocks, 3×3 convolution, at the size of the image.
 
-    A pixel depends on those up to 2·(blocks + 1) away, and there are no statistics of the whole image.
+    A pixel depends on those up to `reach`, 2·(blocks + 1), away, and there are no statistics of the whole image.
 
     Args:
         in_channels, out_channels, width: channels at the start, at the end and between.
@@ -84,6 +84,7 @@ class ResidualNet(nn.Module):
         super().__init__()
         check_integer("width", width)
         check_integer("blocks", blocks, 0)
+        self.reach = 2 * (blocks + 1)
         self.first = nn.Conv2d(in_channels, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.last = nn.Conv2d(width, out_channels, 3, padding=1)

@@ -28,7 +28,13 @@ class DeblurringNetwork(nn.Module):
 
     Attributes:
         map_channels: as given.
+        multiple: of which heights and widths are made inside; an image that starts at a multiple of it gives the same.
+        reach: how far away, in pixels, an output pixel can see, but for what squeeze-excite pools; None if that is
+            not known, or the whole image.
     """
+
+    multiple: int = 1
+    reach: int | None = None
 
     def __init__(self, map_channels: int) -> None:
         super().__init__()

@@ -32,6 +32,7 @@ class UNet(DeblurringNetwork):
         widths = [width * 2**level for level in range(depth)]
         in_channels = IMAGE_CHANNELS + map_channels
         self.multiple = 2 ** (depth - 1)
+        self.reach = _reach(depth)
         self.squeeze_excite = SqueezeExcite(in_channels) if map_channels else None
         self.encoder = nn.ModuleList(
             _double_conv(before, after) for before, after in zip([in_channels, *widths], widths, strict=False)
@@ -61,6 +62,13 @@ class UNet(DeblurringNetwork):
             x = block(torch.cat([x, skips.pop()], dim=1))
         height, width = blurry.shape[2:]
         return torch.sigmoid(self.last(x))[..., :height, :width]
+
+
+def _reach(depth: int) -> int:
+    """Pixels: each convolution, 3×3 or 2×2, reaches one step of its size far, and pooling ends up to a step off."""
+    encoder = sum(2 * 2**level for level in range(depth))
+    decoder = sum(3 * 2**level for level in range(depth - 1))
+    return encoder + decoder + 2 ** (depth - 1)
 
 
 def _double_conv(before: int, after: int) -> nn.Sequential:

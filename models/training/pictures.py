@@ -14,7 +14,7 @@ from models.data.layouts import Pair
 from models.data.samples import WholePairs
 from models.defocus import Array
 from models.flow import flow_colours
-from models.report import Picture, blank, coloured, put_text, to_bytes
+from models.pictures import Picture, blank, coloured, put_text, to_bytes
 from models.training.objective import Objective, Outcome
 from models.training.validation import evaluation_mode
 

@@ -1,0 +1,192 @@
+"""Scores of pictures against targets, and the protocols that bring the two together before.
+
+Pictures are (H, W, 3), RGB, 0 … 1, floating point, computed in float64 and never rounded here.
+
+- PSNR: 10·log₁₀(1 / MSE), dB, the mean squared error over pixels and channels; infinite for equal pictures.
+- SSIM: Wang et al., IEEE TIP 2004: Gaussian window of 11 × 11 with σ = 1.5, K₁ = 0.01, K₂ = 0.03, range 1, variances
+  without Bessel's correction; on each channel, and the mean over channels and over the pixels whose window is inside.
+- MAE: the mean absolute difference over pixels and channels.
+- LPIPS: Zhang et al., CVPR 2018, version 0.1 with AlexNet, by the package lpips; only where that is installed.
+"""
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage import registration
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from models.errors import UserError
+from models.flow import Flow, warp
+from models.images import LUMA, Array
+
+Array64 = NDArray[np.float64]
+Lpips = Callable[[Array64, Array64], float]
+
+SSIM_WINDOW = 11  # pixels
+LARGEST_SHIFT = 8  # pixels, each way, that the protocol `shift` looks for
+SHIFT_MARGIN = LARGEST_SHIFT + 2  # pixels at each border that it leaves out: what the shift and the spline reach
+SMALLEST = SSIM_WINDOW + 2 * SHIFT_MARGIN  # pixels that a picture must have, each way
+PUBLISHED_MULTIPLE = 16  # what the protocol `warped` crops to
+
+PROTOCOLS = {
+    "raw": "the picture against the sharp one, as they are",
+    "aligned": "the picture against the aligned truth, as they are",
+    "warped": "as published: both cropped to multiples of 16 from the top left, and the sharp picture warped to the "
+    "picture, bilinearly, black beyond, by optical flow between the two",
+    "shift": f"the sharp picture shifted by the best vector, of up to {LARGEST_SHIFT} pixels each way, by cubic "
+    "splines, and the picture times the best gain, both of least squares; "
+    f"{SHIFT_MARGIN} pixels at each border are left out",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How near a picture is to its target; as defined at the head of this module."""
+
+    psnr: float  # dB
+    ssim: float
+    mae: float
+    lpips: float | None = None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What the protocol `shift` found: where to look in the target, pixels right and down, and what to multiply by."""
+
+    x: float
+    y: float
+    gain: float
+
+
+def score(picture: Array, target: Array, lpips: Lpips | None = None) -> Score:
+    """Score a picture.
+
+    Args:
+        picture, target: (H, W, 3), 0 … 1, at least 11 pixels each way.
+        lpips: from `load_lpips`, or None.
+
+    Raises:
+        ValueError: shapes that differ or are too small.
+    """
+    if picture.shape != target.shape or picture.ndim != 3 or min(picture.shape[:2]) < SSIM_WINDOW:
+        raise ValueError(
+            f"picture and target must be (H, W, 3), alike, of {SSIM_WINDOW} pixels each way at least, "
+            f"got {picture.shape} and {target.shape}"
+        )
+    one, other = picture.astype(np.float64), target.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        psnr = float(peak_signal_noise_ratio(other, one, data_range=1))
+    ssim = structural_similarity(
+        other, one, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return Score(psnr, float(ssim), float(np.abs(one - other).mean()), lpips(one, other) if lpips else None)
+
+
+def warped(picture: Array, sharp: Array, flow: Flow) -> tuple[Array, Array]:
+    """The picture and its target by the protocol `warped`, both cropped.
+
+    Args:
+        picture, sharp: (H, W, 3), 0 … 1, at least 16 pixels each way.
+        flow: from `models.flow.load_flow`.
+    """
+    height, width = (extent // PUBLISHED_MULTIPLE * PUBLISHED_MULTIPLE for extent in picture.shape[:2])
+    first, second = (
+        torch.from_numpy(np.ascontiguousarray(image[:height, :width].transpose(2, 0, 1)))[None]
+        for image in (picture, sharp)
+    )
+    with torch.no_grad():
+        target = warp(second, flow(first, second))
+    return picture[:height, :width], np.asarray(target[0].permute(1, 2, 0).cpu().numpy(), np.float32)
+
+
+def shifted(picture: Array, sharp: Array) -> tuple[Array, Array, Shift]:
+    """The picture and its target by the protocol `shift`, both without their borders, and what was found.
+
+    Gauss-Newton on vector and gain together, from the peak of the phase correlation and from zero; the better counts,
+    and never less than no shift and no gain.
+
+    Args:
+        picture, sharp: (H, W, 3), 0 … 1, at least `SMALLEST` pixels each way.
+    """
+    inside = (slice(SHIFT_MARGIN, -SHIFT_MARGIN),) * 2
+    one = picture.astype(np.float64)[inside]
+    splines = [ndimage.spline_filter(sharp[..., channel].astype(np.float64), mode="mirror") for channel in range(3)]
+
+    def moved(shift: Shift) -> Array64:
+        channels = [
+            ndimage.shift(spline, (-shift.y, -shift.x), mode="mirror", prefilter=False)[inside] for spline in splines
+        ]
+        return np.stack(channels, axis=2)
+
+    def error(shift: Shift) -> float:
+        return float(np.mean((shift.gain * one - moved(shift)) ** 2))
+
+    still = Shift(0.0, 0.0, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a picture is black, and its error unknown
+        peak = registration.phase_cross_correlation(sharp @ LUMA, picture @ LUMA, normalization=None)[0]
+    starts = [still]
+    if np.abs(peak).max() <= LARGEST_SHIFT:
+        starts.append(Shift(float(peak[1]), float(peak[0]), 1.0))
+    found = min([still, *(_refined(one, moved, start) for start in starts)], key=error)
+    return (found.gain * one).astype(np.float32), moved(found).astype(np.float32), found
+
+
+def _refined(picture: Array64, moved: Callable[[Shift], Array64], shift: Shift, steps: int = 20) -> Shift:
+    """Least squares of gain·picture - moved(shift), by Gauss-Newton."""
+    for _ in range(steps):
+        target = moved(shift)
+        down, right = np.gradient(target, axis=(0, 1))
+        unknowns = np.stack([picture.ravel(), -right.ravel(), -down.ravel()])
+        gain, x, y = np.linalg.lstsq(unknowns @ unknowns.T, unknowns @ target.ravel(), rcond=None)[0]
+        limited = np.clip([shift.x + x, shift.y + y], -LARGEST_SHIFT, LARGEST_SHIFT)
+        shift = Shift(float(limited[0]), float(limited[1]), float(gain))
+        if math.hypot(x, y) < 1e-4:
+            break
+    return shift
+
+
+@dataclass(frozen=True)
+class RadiusScore:
+    """How near a map of blur radii is to the truth."""
+
+    correlation: float | None  # Pearson's, over pixels; None where one of the two is the same everywhere
+    mae: float  # pixels
+
+
+def score_radius(radius: Array, truth: Array) -> RadiusScore:
+    """Score blur radii, RMS, pixels, (H, W) each."""
+    varies = min(radius.std(), truth.std()) > 1e-6
+    correlation = float(np.corrcoef(radius.ravel(), truth.ravel())[0, 1]) if varies else None
+    return RadiusScore(correlation, float(np.abs(radius.astype(np.float64) - truth).mean()))
+
+
+@functools.cache
+def load_lpips() -> Lpips | None:
+    """LPIPS, or None where its package is not installed.
+
+    Raises:
+        UserError: it is, and its weights cannot be had.
+    """
+    try:
+        import lpips
+    except ImportError:
+        return None
+    try:
+        network = lpips.LPIPS(net="alex", verbose=False).eval()
+    except Exception as error:  # whatever a download that fails raises
+        raise UserError(f"the package lpips is installed, and its weights cannot be loaded: {error}") from error
+
+    def distance(picture: Array64, target: Array64) -> float:
+        one, other = (torch.from_numpy(image.transpose(2, 0, 1)[None]).float() * 2 - 1 for image in (picture, target))
+        with torch.no_grad():
+            return float(network(one, other))
+
+    return distance

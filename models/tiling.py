@@ -1,0 +1,269 @@
+"""The framework on images of any size, in tiles that overlap.
+
+Neighbouring tiles share a strip. What a tile shows within `trim` pixels of its border there is not used, as the network
+cannot see beyond; between, one tile fades into the other. So tiles agree with the whole image where the trim is as wide
+as the network reaches. What a network pools over the whole image is computed once, over the whole image, before.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from models.devices import free_memory, is_out_of_memory, peak_memory
+from models.errors import UserError
+from models.framework import Framework
+from models.networks import pooled_statistics
+from models.networks.layers import SqueezeExcite
+
+T = TypeVar("T")
+
+FADE = 32  # pixels over which one tile fades into the next
+# The trim where a network does not say how far it reaches. Restormer's attention is over all of a tile: there tiles
+# differ from the whole in any case, and the fading hides it.
+USUAL_REACH = 64
+SMALLEST_TILE = 64
+LARGEST_TILE = 4096
+SMALL_IMAGE = 256 * 256  # pixels below which there is nothing to cut
+PROBE = 128  # pixels, height and width, of what the memory of a network is measured on
+# Tensors are counted, not what convolutions take inside for themselves.
+MEMORY_MARGIN = 1.5
+# On the CPU larger tiles gain little: with this a photograph of 24 megapixels stays within 2 GiB.
+CPU_BUDGET = 640 * 2**20
+
+
+@dataclass(frozen=True)
+class Span:
+    """The extent of a tile along one axis, from start to stop, and how much each of its pixels counts: (stop-start,).
+
+    The weights of all spans at a pixel sum to 1.
+    """
+
+    start: int
+    stop: int
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an image is cut into tiles.
+
+    Attributes:
+        tile: height and width, pixels; less at the right and at the bottom.
+        overlap: what neighbours share, pixels, at most half of the tile.
+        trim: pixels at either end of the overlap that only the other tile gives.
+    """
+
+    tile: int
+    overlap: int
+    trim: int
+
+    @classmethod
+    def of(cls, tile: int, reach: int, multiple: int) -> "Layout":
+        """Tiles of about this size that start and end at multiples, with a trim of `reach`, or less in small tiles."""
+        tile = max(_rounded_up(tile, multiple), 2 * multiple)
+        overlap = min(_rounded_up(2 * reach + FADE, multiple), tile // 2 // multiple * multiple)
+        return cls(tile, overlap, min(reach, (overlap - min(FADE, overlap // 2)) // 2))
+
+    def spans(self, extent: int) -> list[Span]:
+        """The tiles along an axis of this many pixels."""
+        stride = self.tile - self.overlap
+        count = 1 if extent <= self.tile else math.ceil((extent - self.overlap) / stride)
+        spans = []
+        for index in range(count):
+            start, stop = index * stride, min(index * stride + self.tile, extent)
+            weights = torch.ones(stop - start)
+            if index > 0:
+                weights[: self.overlap] *= self._rise()
+            if index < count - 1:
+                weights[-self.overlap :] *= 1 - self._rise()
+            spans.append(Span(start, stop, weights))
+        return spans
+
+    def _rise(self) -> Tensor:
+        """(overlap,), from 0 over the trim to 1 over the trim."""
+        fade = self.overlap - 2 * self.trim
+        return ((torch.arange(self.overlap) + 0.5 - self.trim) / fade).clamp(0, 1)
+
+
+def _rounded_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+class TiledFramework:
+    """A framework for images of any size, without gradients.
+
+    Args:
+        framework: moved to the device, and put in evaluation mode.
+        device: where it computes. Images and results stay on the CPU.
+        bf16: compute in bfloat16 where autocast does.
+        compiled: with `torch.compile`: the first tile of each size takes long.
+        tile: height and width of tiles, pixels; None for what fits into the memory that is free. Halved, and tried
+            again, where it runs out.
+
+    Raises:
+        UserError: the deblurring network needs a blur map, and there is no network that gives one.
+    """
+
+    def __init__(
+        self,
+        framework: Framework,
+        device: torch.device | str = "cpu",
+        *,
+        bf16: bool = False,
+        compiled: bool = False,
+        tile: int | None = None,
+    ) -> None:
+        if framework.deblur.map_channels and framework.blur_map is None:
+            raise UserError("the framework must have a blur map network, as its deblurring network needs a map")
+        self.framework = framework.to(device).eval()
+        self.device = torch.device(device)
+        self.bf16 = bf16
+        self.compiled = compiled
+        self.tile = tile
+        self._deblur = torch.compile(framework) if compiled else framework
+        self._bytes_per_pixel: dict[str, float] = {}
+
+    def deblur(self, image: Tensor) -> Tensor:
+        """Deblur.
+
+        Args:
+            image: (3, H, W), 0 … 1, float32, on the CPU, of any strides.
+
+        Returns:
+            (3, H, W), clipped to 0 … 1. Its last stride is that of channels, as image files have them.
+
+        Raises:
+            UserError: there is too little memory even for the smallest tiles.
+        """
+        map_reach = self.framework.blur_map.net.reach if self.framework.blur_map else 0
+        reach = map_reach + (USUAL_REACH if self.framework.deblur.reach is None else self.framework.deblur.reach)
+
+        def whole(layout: Layout) -> Tensor:
+            pooled = self._pooled(image, map_reach, layout) if self._pools and _is_cut(image, layout) else None
+            return self._joined("deblurring", self._deblur, [image], 3, layout, pooled)
+
+        probe = self._probe("deblur", lambda part: self.framework(part), [image])
+        return self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
+
+    def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:
+        """The blur that leads from the deblurred image to the blurry one, as the reblurring network sees it.
+
+        Args:
+            deblurred, image: (3, H, W), 0 … 1, float32, on the CPU.
+
+        Returns:
+            (1, H, W), RMS radius, pixels.
+
+        Raises:
+            UserError: the framework has no reblurring network, or there is too little memory.
+        """
+        network = self.framework.reblur
+        if network is None:
+            raise UserError("the framework must have a reblurring network for the blur radius, and has none")
+
+        def radius(deblurred: Tensor, image: Tensor) -> Tensor:
+            return network(deblurred, image).radius
+
+        def whole(layout: Layout) -> Tensor:
+            return self._joined("blur radius", radius, [deblurred, image], 1, layout)
+
+        probe = self._probe("reblur", radius, [deblurred, image])
+        return self._fitting(whole, image, probe, max(network.seeds.reach, network.weights.reach), 1)
+
+    @property
+    def _pools(self) -> bool:
+        """Whether the deblurring network wants statistics of the whole image."""
+        return any(isinstance(module, SqueezeExcite) for module in self.framework.deblur.modules())
+
+    def _pooled(self, image: Tensor, reach: int, layout: Layout) -> Tensor:
+        """(1, 3 + M): `pooled_statistics` of the whole image. Of weighted tiles, as the weights of a pixel sum to 1."""
+        assert self.framework.blur_map is not None
+        total = torch.zeros(1, dtype=torch.float64)
+        tiles = Layout.of(layout.tile, reach, 1)
+        for _, weights, (part,) in self._tiles("statistics", [image], tiles):
+            weights = weights.to(self.device)
+            means = pooled_statistics(weights * part, weights * self.framework.blur_map(part).float())
+            total = total + means.double().cpu() * weights.numel()
+        return (total / image[0].numel()).float().to(self.device)
+
+    def _joined(
+        self,
+        description: str,
+        function: Callable[..., Tensor],
+        images: Sequence[Tensor],
+        channels: int,
+        layout: Layout,
+        *arguments: Tensor | None,
+    ) -> Tensor:
+        """(channels, H, W), the function of tiles, joined."""
+        result = torch.zeros(*images[0].shape[1:], channels).permute(2, 0, 1)
+        for (rows, columns), weights, parts in self._tiles(description, images, layout):
+            result[:, rows, columns] += weights * function(*parts, *arguments)[0].float().cpu()
+        return result
+
+    def _tiles(
+        self, description: str, images: Sequence[Tensor], layout: Layout
+    ) -> Iterator[tuple[tuple[slice, slice], Tensor, list[Tensor]]]:
+        """Where each tile lies, how its pixels count, and its part of each image, (1, C, h, w), on the device."""
+        places = list(itertools.product(*(layout.spans(extent) for extent in images[0].shape[1:])))
+        for row, column in tqdm(places, description, unit="tile", leave=False, delay=1, disable=len(places) == 1):
+            rows, columns = slice(row.start, row.stop), slice(column.start, column.stop)
+            parts = [image[:, rows, columns].contiguous()[None].to(self.device) for image in images]
+            yield (rows, columns), torch.outer(row.weights, column.weights), parts
+
+    def _probe(self, name: str, function: Callable[..., Tensor], images: Sequence[Tensor]) -> Callable[[], float]:
+        """What tells the bytes for each pixel that a function takes, measured once on a corner of an image."""
+
+        def measure() -> float:
+            if name not in self._bytes_per_pixel:
+                parts = [image[:, :PROBE, :PROBE].contiguous()[None].to(self.device) for image in images]
+                pixels = parts[0].shape[2] * parts[0].shape[3]
+                self._bytes_per_pixel[name] = MEMORY_MARGIN * peak_memory(lambda: function(*parts)) / pixels
+            return self._bytes_per_pixel[name]
+
+        return measure
+
+    def _fitting(
+        self,
+        whole: Callable[[Layout], T],
+        image: Tensor,
+        bytes_per_pixel: Callable[[], float],
+        reach: int,
+        multiple: int,
+    ) -> T:
+        """The result with the largest tiles that fit into memory."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            tile = self.tile or self._fitting_tile(image, bytes_per_pixel)
+            while True:
+                try:
+                    return whole(Layout.of(tile, reach, multiple))
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if tile <= SMALLEST_TILE:
+                        raise UserError(f"out of memory on {self.device}, even in tiles of {tile} pixels") from error
+                # Outside of the handler, which holds what the attempt had.
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                tile = max(min(tile, _rounded_up(max(image.shape[1:]), 2)) // 2, SMALLEST_TILE)
+
+    def _fitting_tile(self, image: Tensor, bytes_per_pixel: Callable[[], float]) -> int:
+        height, width = image.shape[1:]
+        if height * width <= SMALL_IMAGE:
+            return max(height, width)
+        free = free_memory(self.device)
+        budget = min(free // 2, CPU_BUDGET) if self.device.type == "cpu" else 0.8 * free
+        pixels = budget / bytes_per_pixel()
+        if height * width <= pixels:
+            return max(height, width)
+        return min(max(math.isqrt(int(pixels)), SMALLEST_TILE), LARGEST_TILE)
+
+
+def _is_cut(image: Tensor, layout: Layout) -> bool:
+    return max(image.shape[1:]) > layout.tile

@@ -1,5 +1,6 @@
 """The processes of a run: one, or those that torchrun started."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,7 +89,11 @@ def join_processes(device: str) -> Iterator[Processes]:
     dist.init_process_group("nccl" if gpus else "gloo")
     try:
         yield Processes(rank, count, own)
+        # None leaves while another still talks to it, which gloo's threads may not survive. Not after an exception: the
+        # others may be anywhere.
+        dist.barrier()
     finally:
+        gc.collect()  # what still holds the group, as DistributedDataParallel does, goes before it
         dist.destroy_process_group()
 
 

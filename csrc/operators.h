@@ -33,66 +33,38 @@ using ParameterGradients = std::tuple<at::Tensor, at::Tensor>;     // to paramet
 
 template <class Engine>
 struct Operators {
-  static at::Tensor gather(const at::Tensor& image,
-                           const at::Tensor& parameters,
-                           const std::optional<at::Tensor>& weights,
-                           c10::string_view family,
-                           at::IntArrayRef radii,
-                           c10::string_view support,
-                           c10::string_view normalize,
-                           c10::string_view padding) {
+  // gather or scatter, whichever the engine's function is.
+  template <at::Tensor (*kRun)(const Blur&, const at::Tensor&)>
+  static at::Tensor blur(const at::Tensor& image,
+                         const at::Tensor& parameters,
+                         const std::optional<at::Tensor>& weights,
+                         c10::string_view family,
+                         at::IntArrayRef radii,
+                         c10::string_view support,
+                         c10::string_view normalize,
+                         c10::string_view padding) {
     const Blur blur = check(parameters, weights, check_kernel(family, radii, support, normalize), padding);
     check_image(image, "image", parameters, blur.kernel, blur.padding);
-    return Engine::gather(blur, image);
+    return kRun(blur, image);
   }
 
-  static at::Tensor scatter(const at::Tensor& image,
-                            const at::Tensor& parameters,
-                            const std::optional<at::Tensor>& weights,
-                            c10::string_view family,
-                            at::IntArrayRef radii,
-                            c10::string_view support,
-                            c10::string_view normalize,
-                            c10::string_view padding) {
-    const Blur blur = check(parameters, weights, check_kernel(family, radii, support, normalize), padding);
-    check_image(image, "image", parameters, blur.kernel, blur.padding);
-    return Engine::scatter(blur, image);
-  }
-
-  static Gradients gather_backward(const at::Tensor& grad_output,
-                                   const std::optional<at::Tensor>& image,
-                                   const at::Tensor& parameters,
-                                   const std::optional<at::Tensor>& weights,
-                                   c10::string_view family,
-                                   at::IntArrayRef radii,
-                                   c10::string_view support,
-                                   c10::string_view normalize,
-                                   c10::string_view padding,
-                                   bool need_image,
-                                   bool need_parameters,
-                                   bool need_weights) {
+  template <Gradients (*kRun)(const Blur&, const at::Tensor&, const at::Tensor&, const Needed&)>
+  static Gradients blur_backward(const at::Tensor& grad_output,
+                                 const std::optional<at::Tensor>& image,
+                                 const at::Tensor& parameters,
+                                 const std::optional<at::Tensor>& weights,
+                                 c10::string_view family,
+                                 at::IntArrayRef radii,
+                                 c10::string_view support,
+                                 c10::string_view normalize,
+                                 c10::string_view padding,
+                                 bool need_image,
+                                 bool need_parameters,
+                                 bool need_weights) {
     const Blur blur = check(parameters, weights, check_kernel(family, radii, support, normalize), padding);
     const Needed needed{need_image, need_parameters, need_weights};
     check_backward(blur, grad_output, image, needed);
-    return Engine::gather_backward(blur, grad_output, image.value_or(grad_output), needed);
-  }
-
-  static Gradients scatter_backward(const at::Tensor& grad_output,
-                                    const std::optional<at::Tensor>& image,
-                                    const at::Tensor& parameters,
-                                    const std::optional<at::Tensor>& weights,
-                                    c10::string_view family,
-                                    at::IntArrayRef radii,
-                                    c10::string_view support,
-                                    c10::string_view normalize,
-                                    c10::string_view padding,
-                                    bool need_image,
-                                    bool need_parameters,
-                                    bool need_weights) {
-    const Blur blur = check(parameters, weights, check_kernel(family, radii, support, normalize), padding);
-    const Needed needed{need_image, need_parameters, need_weights};
-    check_backward(blur, grad_output, image, needed);
-    return Engine::scatter_backward(blur, grad_output, image.value_or(grad_output), needed);
+    return kRun(blur, grad_output, image.value_or(grad_output), needed);
   }
 
   static at::Tensor class_weights(const at::Tensor& parameters,
@@ -120,10 +92,10 @@ struct Operators {
   }
 
   static void register_in(torch::Library& library) {
-    library.impl("gather", gather);
-    library.impl("scatter", scatter);
-    library.impl("gather_backward", gather_backward);
-    library.impl("scatter_backward", scatter_backward);
+    library.impl("gather", blur<&Engine::gather>);
+    library.impl("scatter", blur<&Engine::scatter>);
+    library.impl("gather_backward", blur_backward<&Engine::gather_backward>);
+    library.impl("scatter_backward", blur_backward<&Engine::scatter_backward>);
     library.impl("class_weights", class_weights);
     library.impl("class_weights_backward", class_weights_backward);
   }

@@ -6,10 +6,8 @@ scatter spreads what is blurred over what is sharp, as light does.
 """
 
 import argparse
-import base64
 from collections.abc import Callable
 from pathlib import Path
-from string import Template
 from typing import NamedTuple
 
 import cv2
@@ -19,11 +17,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 import reblur_ops
-from models import demo
+from models import demo, page
 from models.arguments import number
 from models.defocus import Array, render_defocus, to_srgb
-from models.files import replacing
-from models.pictures import Picture, coloured, to_bytes
+from models.devices import usable_device
+from models.files import writable_folder
+from models.pictures import Picture, coloured, magnified, to_bytes, write_picture
+
+TITLE = "One photograph, every family, both directions"
+INTRODUCTION = """A motorcycle with its measured disparity (Middlebury Stereo 2014), by a lens that is opened wide and
+focused on the engine. Look at the edges between near and far: in a <b>gather</b> each pixel uses its own kernel, so a
+sharp thing keeps a hard edge against a blurred background, and its colours leak into the blur around it. In a
+<b>scatter</b> each pixel spreads its own light: what is blurred reaches over what is sharp, and adds to it; dark and
+bright rims appear where the blur changes. <b>Normalised</b>, by the scatter of ones, brightness is kept."""
 
 LARGEST_COC = 12.0  # pixels
 MAX_RADIUS = 13
@@ -99,23 +105,24 @@ FAMILIES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="folder to write into")
+    parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="folder for the page and the pictures")
+    parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
     parser.add_argument(
-        "--scale", type=number(0.1, 1), default=1.0, help="of the photograph; smaller is quicker and coarser"
+        "--scale", type=number(0.1, 1), default=1.0, help="of the photograph, 0.1 to 1; less is quicker"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where it is computed")
 
 
 def run(args: argparse.Namespace) -> int:
-    args.out.mkdir(parents=True, exist_ok=True)
+    writable_folder(args.out)
     scene = demo.load_scene(args.scale)
     coc = scene.coc * (LARGEST_COC * args.scale / np.abs(scene.coc).max())
     image = torch.from_numpy(scene.sharp.transpose(2, 0, 1)[None]).to(args.device)
     radius = torch.from_numpy(np.abs(coc)[None, None]).to(args.device)
 
+    largest = float(np.ceil(np.abs(coc).max()))
     pictures = {
         "sharp": to_bytes(to_srgb(scene.sharp)),
-        "radius": coloured(np.abs(coc), float(np.ceil(np.abs(coc).max())), cv2.COLORMAP_VIRIDIS),
+        "radius": coloured(np.abs(coc), largest, cv2.COLORMAP_VIRIDIS),
         "lens": to_bytes(to_srgb(render_defocus(scene.sharp, coc))),
     }
     cells = [(family, variant) for family in FAMILIES for variant in VARIANTS]
@@ -124,53 +131,36 @@ def run(args: argparse.Namespace) -> int:
             blurred = family.blur(image, radius, **variant.options)
             array: Array = blurred[0].permute(1, 2, 0).cpu().numpy()
             pictures[f"{family.name}, {variant.name}"] = to_bytes(to_srgb(array))
-    page = write(args.out, pictures, float(np.abs(coc).max()))
-    print(f"gallery: {page}")
+    print(f"gallery: {write(args.out, pictures, largest)}")
     return 0
 
 
 def write(out: Path, pictures: dict[str, Picture], largest: float) -> Path:
     """Write the pictures, and `index.html` with them in it, into a folder that exists; the page's path."""
     for name, picture in pictures.items():
-        with replacing(out / f"{name.replace(', ', '-').replace(' ', '-')}.png") as file:
-            file.write(encoded(picture, ".png"))
-    rows = []
+        write_picture(out / f"{name.replace(', ', '-').replace(' ', '-')}.png", picture)
+    given = (
+        figure("sharp", pictures["sharp"])
+        + figure("rendered by layers, without the operators", pictures["lens"])
+        + figure(f"radius of the circle of confusion, 0 … {largest:.0f} px", pictures["radius"])
+    )
+    body = f"<p>{INTRODUCTION}</p><div class=row>{given}</div>"
     for family in FAMILIES:
         columns = "".join(figure(variant.name, pictures[f"{family.name}, {variant.name}"]) for variant in VARIANTS)
-        rows.append(f"<h2>{family.name}</h2><p>{family.caption}</p><div class=row>{columns}</div>")
-    given = figure("sharp", pictures["sharp"]) + figure("rendered by layers, without the operators", pictures["lens"])
-    given += figure(f"radius of the circle of confusion, 0 … {largest:.0f} px", pictures["radius"])
-    template = Template(Path(__file__).with_name("gallery.html").read_text(encoding="utf-8"))
-    page = out / "index.html"
-    with replacing(page) as file:
-        file.write(template.substitute(given=given, rows="\n".join(rows)).encode())
-    return page
+        body += f"<h2>{family.name}</h2><p>{family.caption}</p><div class=row>{columns}</div>"
+    page.write(out / "index.html", TITLE, body)
+    return out / "index.html"
 
 
 def figure(caption: str, picture: Picture) -> str:
-    """The picture with its details below it, magnified."""
-    details = "".join(f'<img src="{source(detail)}" alt="detail of {caption}">' for detail in details_of(picture))
-    return (
-        f'<figure><img src="{source(picture)}" alt="{caption}"><div class=details>{details}</div>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    """The picture with its details below it, magnified; the exact ones lie beside the page."""
+    details = "".join(page.image(detail, f"detail of {caption}", small=True) for detail in details_of(picture))
+    whole = page.image(picture, caption, small=True)
+    return f"<figure>{whole}<div class=details>{details}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def details_of(picture: Picture) -> list[Picture]:
     height, width = picture.shape[:2]
     h, w = round(DETAIL_SIZE[0] * height), round(DETAIL_SIZE[1] * width)
-    details = []
-    for top, left in DETAILS:
-        y, x = round(top * height), round(left * width)
-        detail = picture[y : y + h, x : x + w]
-        details.append(detail.repeat(MAGNIFICATION, axis=0).repeat(MAGNIFICATION, axis=1))
-    return details
-
-
-def encoded(picture: Picture, extension: str) -> bytes:
-    return cv2.imencode(extension, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def source(picture: Picture) -> str:
-    """JPEG, a fifth of the size: the page has three dozen pictures, and the exact ones lie beside it."""
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded(picture, '.jpg')).decode()}"
+    corners = [(round(top * height), round(left * width)) for top, left in DETAILS]
+    return [magnified(picture[y : y + h, x : x + w], MAGNIFICATION) for y, x in corners]

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.files import replacing
 from models.images import Array
-from models.pictures import Picture, png
+from models.pictures import Picture, encoded
 
 # Seven colours that people with any colour vision tell apart, on white and on black (Okabe and Ito, 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800")
@@ -34,13 +34,14 @@ def write(path: Path, title: str, body: str) -> None:
         file.write(template.substitute(title=html.escape(title), body=body).encode())
 
 
-def source(picture: Picture) -> str:
-    """What `src` of an image is set to, the picture itself."""
-    return f"data:image/png;base64,{base64.b64encode(png(picture)).decode()}"
+def source(picture: Picture, *, small: bool = False) -> str:
+    """What `src` of an image is set to, the picture itself: PNG, or small, a fifth of the size, JPEG."""
+    kind, extension = ("jpeg", ".jpg") if small else ("png", ".png")
+    return f"data:image/{kind};base64,{base64.b64encode(encoded(picture, extension)).decode()}"
 
 
-def image(picture: Picture, alt: str) -> str:
-    return f'<img src="{source(picture)}" alt="{html.escape(alt)}">'
+def image(picture: Picture, alt: str, *, small: bool = False) -> str:
+    return f'<img src="{source(picture, small=small)}" alt="{html.escape(alt)}">'
 
 
 def figure(picture: Picture, caption: str, alt: str) -> str:

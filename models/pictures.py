@@ -24,9 +24,9 @@ def to_bytes(picture: Array) -> Picture:
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
-def png(picture: Picture) -> bytes:
-    """The picture as a PNG file."""
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+def encoded(picture: Picture, extension: str) -> bytes:
+    """The picture as a file, ".png" or ".jpg"."""
+    return cv2.imencode(extension, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -36,7 +36,7 @@ def write_picture(path: Path, picture: Picture) -> None:
         OSError: it cannot be written.
     """
     with replacing(path) as file:
-        file.write(png(picture))
+        file.write(encoded(picture, ".png"))
 
 
 def coloured(values: Array, largest: float, colours: int) -> Picture:

@@ -82,19 +82,7 @@ cudaError_t launch_gather(const Problem<T>& problem, const GatherArguments<T>& a
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = GatherKernelShape<T, typename Family::Radii>;
-    const int stage = staged_channels(size.channels, Shape::kStage);
-    const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
-    return launch_tiles(gather_kernel<T, Family>,
-                        size,
-                        Shape::kHeight,
-                        Shape::kWidth,
-                        dim3(Shape::kWidth, Shape::kWarps),
-                        elements * sizeof(Accumulation<T>),
-                        stream,
-                        family,
-                        Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
-                        arguments,
-                        stage);
+    return launch_image_tiles<Shape>(gather_kernel<T, Family>, family, problem, arguments, stream);
   });
 }
 

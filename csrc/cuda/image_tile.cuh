@@ -24,7 +24,26 @@ REBLUR_HOST_DEVICE constexpr int tile_elements(int height, int width, int radius
   return (height + 2 * radius) * tile_pitch(width, radius);
 }
 
-inline int staged_channels(int64_t channels, int stage) { return channels < stage ? int(channels) : stage; }
+// Launches a kernel that passes over the image, a block a tile, with memory for as many channels as it stages at a
+// time.
+template <class Shape, class Kernel, class Family, class T, class Arguments>
+cudaError_t launch_image_tiles(
+    Kernel kernel, const Family& family, const Problem<T>& problem, const Arguments& arguments, cudaStream_t stream) {
+  const int64_t channels = arguments.size.channels;
+  const int stage = channels < Shape::kStage ? int(channels) : Shape::kStage;
+  const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
+  return launch_tiles(kernel,
+                      arguments.size,
+                      Shape::kHeight,
+                      Shape::kWidth,
+                      dim3(Shape::kWidth, Shape::kWarps),
+                      elements * sizeof(Accumulation<T>),
+                      stream,
+                      family,
+                      Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
+                      arguments,
+                      stage);
+}
 
 // Fills shared memory with `channels` channels of the image around a tile, from channel c on, padding and all. The
 // whole block takes part. Ends without a barrier.

@@ -87,27 +87,14 @@ template <class T>
 cudaError_t launch_parameter_gradients(const Problem<T>& problem,
                                        const ParameterGradientsArguments<T>& arguments,
                                        cudaStream_t stream) {
-  const Size& size = arguments.size;
-  if (is_empty(size)) return cudaSuccess;  // without channels, parameters still have gradients, all zero
+  if (is_empty(arguments.size)) return cudaSuccess;  // without channels, parameters still have gradients, all zero
   if (problem.kernel.is_analytic()) return launch_analytic_gradients(problem, arguments, stream);
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = ParameterGradientsShape<T, typename Family::Radii>;
-    const int stage = staged_channels(size.channels, Shape::kStage);
-    const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
     const auto kernel = arguments.states != nullptr ? &parameter_gradients_kernel<T, Family, true>
                                                     : &parameter_gradients_kernel<T, Family, false>;
-    return launch_tiles(kernel,
-                        size,
-                        Shape::kHeight,
-                        Shape::kWidth,
-                        dim3(Shape::kWidth, Shape::kWarps),
-                        elements * sizeof(Accumulation<T>),
-                        stream,
-                        family,
-                        Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
-                        arguments,
-                        stage);
+    return launch_image_tiles<Shape>(kernel, family, problem, arguments, stream);
   });
 }
 

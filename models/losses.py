@@ -14,22 +14,32 @@ class LossConfig:
     eps: float = 1e-3  # of Charbonnier
     reblurring: float = 0.5  # how much the reblurred image counts
     blur_map: float = 0.5  # how much the blur map counts
+    # How much the mean square of the seeds counts. They are logits: nothing else bounds them, and they drift, with the
+    # blur map behind them. At 0 kernels are disks, as of a lens. As published 0.
+    seeds: float = 1e-3
     # What of map and seeds is compared. The kernel sees their magnitudes: -2 and 2 are the same blur. As published:
     # "signed".
     compare: str = "magnitude"
     # Whether the seeds are a fixed target. As published not: the gradient also draws them towards the map, away from
     # the blur that they should find.
     detach_seeds: bool = True
+    # Which picture the reblurring network compares with the blurry one in training, to find the blur between them. As
+    # published "deblurred": then a deblurring network that changes nothing, and kernels that do nothing, fit perfectly,
+    # and before deblurring is good that is where both go. "sharp", warped: then it is the blur of the lens that is
+    # found, from the first step on, and under it the deblurred picture has to look like the blurry one.
+    blur_from: str = "sharp"
 
     def __post_init__(self) -> None:
-        for name in ("eps", "reblurring", "blur_map"):
+        for name in ("eps", "reblurring", "blur_map", "seeds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
         if self.compare not in ("magnitude", "signed"):
             raise ValueError(f"compare must be one of 'magnitude', 'signed', got {self.compare!r}")
+        if self.blur_from not in ("sharp", "deblurred"):
+            raise ValueError(f"blur_from must be one of 'sharp', 'deblurred', got {self.blur_from!r}")
 
 
-PUBLISHED_LOSSES = LossConfig(compare="signed", detach_seeds=False)
+PUBLISHED_LOSSES = LossConfig(seeds=0.0, compare="signed", detach_seeds=False, blur_from="deblurred")
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,9 @@ class Losses:
 
     total: Tensor  # scalar
     parts: dict[str, Tensor] = field(default_factory=dict)  # scalars as they count in the total, which is their sum
+
+    def __add__(self, other: "Losses") -> "Losses":
+        return _losses(**self.parts, **other.parts)
 
 
 def charbonnier(a: Tensor, b: Tensor, eps: float = 1e-3, mask: Tensor | None = None) -> Tensor:
@@ -80,6 +93,32 @@ def first_stage(
     return _losses(deblurred=charbonnier(deblurred, warped_sharp, config.eps, mask))
 
 
+def blur_on_sharp(
+    *,
+    reblurred_sharp: Tensor,
+    blurry: Tensor,
+    blur_map: Tensor | None,
+    seeds: Tensor,
+    mask: Tensor | None = None,
+    config: LossConfig | None = None,
+) -> Losses:
+    """What each stage adds where the blur is found from the sharp image: `LossConfig.blur_from`.
+
+        0.5·L(m·reblurred_sharp, m·blurry) + 0.5·L(|blur_map|, |seeds|) + 0.001·mean(seeds²)
+
+    Args:
+        reblurred_sharp: (N, 3, H, W), the sharp image, warped to the blurry one and reblurred.
+        mask: (N, 1, H, W), where the warp can be trusted; everywhere if None.
+        Others: as for `second_stage`.
+
+    Returns:
+        Losses with the part "reblurred_sharp", and of "blur_map" and "seeds" what there is.
+    """
+    config = config or LossConfig()
+    reblurring = config.reblurring * charbonnier(reblurred_sharp, blurry, config.eps, mask)
+    return _losses(reblurred_sharp=reblurring, **_blur_parts(blur_map, seeds, config))
+
+
 def warm_up(
     *, reblurred: Tensor, blurry: Tensor, blur_map: Tensor | None, seeds: Tensor, config: LossConfig | None = None
 ) -> Losses:
@@ -88,7 +127,7 @@ def warm_up(
     Args: as for `second_stage`.
 
     Returns:
-        Losses with the parts "reblurred" and, with a map, "blur_map".
+        Losses with the part "reblurred", and of "blur_map" and "seeds" what there is.
     """
     return _losses(**_reblurring_parts(reblurred, blurry, blur_map, seeds, config or LossConfig()))
 
@@ -110,7 +149,7 @@ def second_stage(
     """The loss of the other epochs: alignment both ways, reblurring, and the blur map.
 
         L(m·deblurred, m·warped_sharp) + L(m'·sharp, m'·warped_deblurred)
-            + 0.5·L(reblurred, blurry) + 0.5·L(|blur_map|, |seeds|)            L: Charbonnier
+            + 0.5·L(reblurred, blurry) + 0.5·L(|blur_map|, |seeds|) + 0.001·mean(seeds²)      L: Charbonnier
 
     Args:
         deblurred, sharp: (N, 3, H, W).
@@ -118,28 +157,36 @@ def second_stage(
             everywhere if None.
         warped_deblurred: the deblurred image warped to the sharp one, sharp_mask m': where that can be.
         blurry, reblurred: (N, 3, H, W); without a reblurring network None.
-        blur_map, seeds: (N, Σ(r+1), H, W), from the blur map network and the reblurring network; without these None.
+        blur_map, seeds: (N, Σ(r+1), H, W), from the blur map network and the reblurring network; without these, or
+            where `blur_on_sharp` judges them, None.
         config: the weights, and what of maps and seeds is compared.
 
     Returns:
-        Losses with the parts "deblurred" and "sharp", and, of what there is, "reblurred" and "blur_map".
+        Losses with the parts "deblurred" and "sharp", and, of what there is, "reblurred", "blur_map" and "seeds".
     """
     config = config or LossConfig()
     parts = {
         "deblurred": charbonnier(deblurred, warped_sharp, config.eps, mask),
         "sharp": charbonnier(sharp, warped_deblurred, config.eps, sharp_mask),
     }
-    if reblurred is not None and seeds is not None:
+    if reblurred is not None:
         parts |= _reblurring_parts(reblurred, blurry, blur_map, seeds, config)
     return _losses(**parts)
 
 
 def _reblurring_parts(
-    reblurred: Tensor, blurry: Tensor, blur_map: Tensor | None, seeds: Tensor, config: LossConfig
+    reblurred: Tensor, blurry: Tensor, blur_map: Tensor | None, seeds: Tensor | None, config: LossConfig
 ) -> dict[str, Tensor]:
     parts = {"reblurred": config.reblurring * charbonnier(reblurred, blurry, config.eps)}
+    return parts if seeds is None else parts | _blur_parts(blur_map, seeds, config)
+
+
+def _blur_parts(blur_map: Tensor | None, seeds: Tensor, config: LossConfig) -> dict[str, Tensor]:
+    parts = {}
     if blur_map is not None:
         parts["blur_map"] = config.blur_map * blur_map_loss(blur_map, seeds, config)
+    if config.seeds:
+        parts["seeds"] = config.seeds * seeds.square().mean()
     return parts
 
 

@@ -41,7 +41,7 @@ from models.weights import load_exactly, read_safetensors, read_state, read_torc
 # Skipped one after another, steps that are not finite are no accident: nothing will be learnt any more.
 MOST_SKIPPED = 50
 # Parts of the loss, in the order in which processes add them up.
-PARTS = ("deblurred", "sharp", "reblurred", "blur_map")
+PARTS = ("deblurred", "sharp", "reblurred", "reblurred_sharp", "blur_map", "seeds")
 
 
 class NonFiniteError(RuntimeError):

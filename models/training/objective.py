@@ -1,6 +1,6 @@
 """What training minimises: from a batch to a loss, in each stage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -96,14 +96,20 @@ class Objective(nn.Module):
         self.loss_config = loss_config
         self.dtype = PRECISIONS[precision]
 
+    @property
+    def finds_blur_from_sharp(self) -> bool:
+        """Whether the reblurring network compares the sharp picture with the blurry one: `LossConfig.blur_from`."""
+        return self.framework.reblur is not None and self.loss_config.blur_from == "sharp"
+
     def prepare(self, stage: str) -> None:
         """Train what the stage trains, and freeze the rest."""
         framework = self.framework
-        sees_map = framework.deblur.map_channels > 0
-        trained: dict[str, list[nn.Module | None]] = {
-            "deblur": [framework.deblur, framework.blur_map if sees_map else None],
-            "reblur": [framework.reblur, framework.blur_map],
-            "joint": [framework.deblur, framework.blur_map, framework.reblur],
+        of_deblurring = [framework.deblur, framework.blur_map if framework.deblur.map_channels else None]
+        of_reblurring = [framework.reblur, framework.blur_map]
+        trained: dict[str, list[Any]] = {
+            "deblur": [*of_deblurring, *(of_reblurring if self.finds_blur_from_sharp else [])],
+            "reblur": of_reblurring,
+            "joint": [*of_deblurring, *of_reblurring],
         }
         framework.eval().requires_grad_(False)
         for part in trained[stage]:
@@ -119,51 +125,56 @@ class Objective(nn.Module):
         Args:
             map_scale: what the blur map is multiplied by before the deblurring network sees it.
         """
-        networks = torch.autocast(blurry.device.type, self.dtype, enabled=self.dtype is not torch.float32)
-        with networks:
+        with self._networks(blurry):
             blur_map = None if self.framework.blur_map is None else self.framework.blur_map(blurry)
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "reblur"):
                 prior = None if blur_map is None or not self.framework.deblur.map_channels else blur_map * map_scale
                 deblurred = self.framework.deblur(blurry, prior)
-        deblurred = deblurred.float()
-        if stage == "deblur":
-            return self._first_stage(deblurred, blurry, sharp)
-        reblurred = None
-        if self.framework.reblur is not None:
-            with networks:
-                reblurred = self.framework.reblur(deblurred, blurry)
-        return self._second_stage(deblurred, blurry, sharp, blur_map, reblurred, stage)
+        deblurred, blur_map = deblurred.float(), None if blur_map is None else blur_map.float()
+        stages = {"deblur": self._first_stage, "reblur": self._warm_up, "joint": self._second_stage}
+        return stages[stage](deblurred, blurry, sharp, blur_map)
 
-    def _first_stage(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor) -> Outcome:
-        align, kind = self.aligner, self.aligner.config.first_mask
-        flow = align.flow(blurry, sharp)
-        warped = align.warp(sharp, flow)
-        mask = align.mask(kind, flow, align.flow(sharp, blurry) if kind == "consistency" else None)
-        loss = losses.first_stage(deblurred, warped, self.loss_config, mask)
-        return Outcome(loss, deblurred.detach(), warped, mask, flow)
+    def _networks(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(like.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
-    def _second_stage(
-        self,
-        deblurred: Tensor,
-        blurry: Tensor,
-        sharp: Tensor,
-        blur_map: Tensor | None,
-        reblurred: Reblurred | None,
-        stage: str,
-    ) -> Outcome:
-        of_reblurring: dict[str, Any] = {
-            "blurry": blurry,
-            "reblurred": None if reblurred is None else reblurred.image.float(),
-            "blur_map": None if blur_map is None else blur_map.float(),
-            "seeds": None if reblurred is None else reblurred.seeds.float(),
-            "config": self.loss_config,
-        }
-        if stage == "reblur":
-            return Outcome(losses.warm_up(**of_reblurring), deblurred, reblurred=reblurred)
+    def _first_stage(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
+        detached = deblurred.detach()
+        warped, mask, flow = self._align(blurry, sharp)
+        loss, found = losses.first_stage(deblurred, warped, self.loss_config, mask), None
+        if self.finds_blur_from_sharp:
+            found = self._reblur(warped, blurry)
+            loss += self._of_blur(found, blurry, mask, blur_map)
+        return Outcome(loss, detached, warped, mask, flow, found)
+
+    def _warm_up(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
+        if self.finds_blur_from_sharp:
+            warped, mask, flow = self._align(deblurred, sharp)
+            found = self._reblur(warped, blurry)
+            return Outcome(self._of_blur(found, blurry, mask, blur_map), deblurred, warped, mask, flow, found)
+        found = self._reblur(deblurred, blurry)
+        loss = losses.warm_up(
+            reblurred=found.image, blurry=blurry, blur_map=blur_map, seeds=found.seeds, config=self.loss_config
+        )
+        return Outcome(loss, deblurred, reblurred=found)
+
+    def _second_stage(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
         align, kind = self.aligner, self.aligner.config.mask
-        found = deblurred.detach()
-        forward, backward = align.flow(found, sharp), align.flow(sharp, found)
+        detached = deblurred.detach()
+        forward, backward = align.flow(detached, sharp), align.flow(sharp, detached)
         warped, mask = align.warp(sharp, forward), align.mask(kind, forward, backward)
+        found, of_blur = None, None
+        of_reblurring: dict[str, Any] = {}
+        if self.finds_blur_from_sharp:
+            assert self.framework.reblur is not None
+            found = self._reblur(warped, blurry)
+            of_blur = self._of_blur(found, blurry, mask, blur_map)
+            # Here the blur is given: only the deblurred picture can make it fit.
+            image = self.framework.reblur.reblur(deblurred, found.seeds.detach(), found.weights.detach())
+            found = replace(found, image=image)
+            of_reblurring = {"reblurred": found.image}
+        elif self.framework.reblur is not None:
+            found = self._reblur(deblurred, blurry)
+            of_reblurring = {"reblurred": found.image, "blur_map": blur_map, "seeds": found.seeds}
         loss = losses.second_stage(
             deblurred=deblurred,
             sharp=sharp,
@@ -171,6 +182,31 @@ class Objective(nn.Module):
             warped_deblurred=align.warp(deblurred, backward),
             mask=mask,
             sharp_mask=align.mask(kind, backward, forward),
+            blurry=blurry,
+            config=self.loss_config,
             **of_reblurring,
         )
-        return Outcome(loss, found, warped, mask, forward, reblurred)
+        return Outcome(loss if of_blur is None else loss + of_blur, detached, warped, mask, forward, found)
+
+    def _align(self, image: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The sharp picture warped to another as in the first stage; the mask; the flow."""
+        align, kind = self.aligner, self.aligner.config.first_mask
+        flow = align.flow(image, sharp)
+        mask = align.mask(kind, flow, align.flow(sharp, image) if kind == "consistency" else None)
+        return align.warp(sharp, flow), mask, flow
+
+    def _reblur(self, image: Tensor, blurry: Tensor) -> Reblurred:
+        assert self.framework.reblur is not None
+        with self._networks(blurry):
+            found: Reblurred = self.framework.reblur(image, blurry)
+        return replace(found, image=found.image.float(), seeds=found.seeds.float(), weights=found.weights.float())
+
+    def _of_blur(self, found: Reblurred, blurry: Tensor, mask: Tensor | None, blur_map: Tensor | None) -> Losses:
+        return losses.blur_on_sharp(
+            reblurred_sharp=found.image,
+            blurry=blurry,
+            blur_map=blur_map,
+            seeds=found.seeds,
+            mask=mask,
+            config=self.loss_config,
+        )

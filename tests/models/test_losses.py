@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from models.losses import PUBLISHED_LOSSES, LossConfig, blur_map_ramp, charbonnier, first_stage, second_stage, warm_up
+from models.losses import (
+    PUBLISHED_LOSSES,
+    LossConfig,
+    blur_map_ramp,
+    blur_on_sharp,
+    charbonnier,
+    first_stage,
+    second_stage,
+    warm_up,
+)
 
 
 def pictures(count, channels=3):
@@ -58,7 +67,7 @@ def test_without_reblurring_or_masks_the_rest_is_as_it_was():
     t = stage()
     whole = second_stage(**t).parts
     without_map = second_stage(**stage(blur_map=None)).parts
-    assert without_map == {name: whole[name] for name in ("deblurred", "sharp", "reblurred")}
+    assert without_map == {name: whole[name] for name in ("deblurred", "sharp", "reblurred", "seeds")}
     losses = second_stage(**stage(blur_map=None, reblurred=None, seeds=None, mask=None, sharp_mask=None))
     assert losses.parts == {
         "deblurred": charbonnier(t["deblurred"], t["warped_sharp"]),
@@ -70,11 +79,28 @@ def test_without_reblurring_or_masks_the_rest_is_as_it_was():
 def test_the_warm_up_is_what_the_second_stage_asks_of_the_reblurring():
     t = {name: tensor for name, tensor in stage().items() if name in ("reblurred", "blurry", "blur_map", "seeds")}
     whole = second_stage(**stage()).parts
-    assert warm_up(**t).parts == {name: whole[name] for name in ("reblurred", "blur_map")}
-    assert warm_up(**{**t, "blur_map": None}).parts == {"reblurred": whole["reblurred"]}
+    assert warm_up(**t).parts == {name: whole[name] for name in ("reblurred", "blur_map", "seeds")}
+    assert warm_up(**{**t, "blur_map": None}).parts == {name: whole[name] for name in ("reblurred", "seeds")}
 
 
-@pytest.mark.parametrize("name", ["eps", "reblurring", "blur_map"])
+def test_the_blur_found_from_the_sharp_image():
+    t = stage()
+    whole = second_stage(**t).parts
+    given = {"reblurred_sharp": t["reblurred"], **{name: t[name] for name in ("blurry", "blur_map", "seeds")}}
+    losses = blur_on_sharp(**given, mask=t["mask"])
+    assert losses.parts == {
+        "reblurred_sharp": 0.5 * charbonnier(t["reblurred"], t["blurry"], mask=t["mask"]),
+        **{name: whole[name] for name in ("blur_map", "seeds")},
+    }
+    assert losses.parts["seeds"] == 1e-3 * t["seeds"].square().mean()
+    without_map = blur_on_sharp(**{**given, "blur_map": None}, config=LossConfig(seeds=0.0))
+    assert without_map.parts == {"reblurred_sharp": whole["reblurred"]}
+    both = first_stage(t["deblurred"], t["sharp"]) + losses
+    assert list(both.parts) == ["deblurred", "reblurred_sharp", "blur_map", "seeds"]
+    assert both.total == sum(both.parts.values())
+
+
+@pytest.mark.parametrize("name", ["eps", "reblurring", "blur_map", "seeds"])
 def test_impossible_weights_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be a number of at least 0, got -1"):
         LossConfig(**{name: -1.0})
@@ -97,6 +123,8 @@ def test_the_second_stage(config):
         "blur_map": options.blur_map
         * (loss(t["blur_map"], t["seeds"]) if signed else loss(t["blur_map"].abs(), t["seeds"].abs())),
     }
+    if options.seeds:
+        expected["seeds"] = options.seeds * (t["seeds"] ** 2).mean()
     assert {name: part.item() for name, part in losses.parts.items()} == pytest.approx(
         {name: part.item() for name, part in expected.items()}
     )
@@ -110,6 +138,8 @@ def test_the_sign_of_the_seeds_is_not_compared_but_as_published():
     assert second_stage(**opposite, config=PUBLISHED_LOSSES).parts["blur_map"] > 0.1
     with pytest.raises(ValueError, match="compare must be one of"):
         LossConfig(compare="both")
+    with pytest.raises(ValueError, match="blur_from must be one of 'sharp', 'deblurred', got 'blurry'"):
+        LossConfig(blur_from="blurry")
 
 
 def test_the_seeds_are_no_target_that_moves_but_as_published():
@@ -117,7 +147,7 @@ def test_the_seeds_are_no_target_that_moves_but_as_published():
         t = stage()
         for name in ("seeds", "blur_map"):
             t[name].requires_grad_()
-        second_stage(**t, config=config).total.backward()
+        second_stage(**t, config=config).parts["blur_map"].backward()
         assert t["blur_map"].grad.abs().max() > 0
         assert (t["seeds"].grad is not None) == moves
 

@@ -256,14 +256,16 @@ def test_it_learns_and_leaves_a_whole_run(config_file, data, tmp_path, capsys):
     assert [record["step"] for record in metrics] == list(range(5, 61, 5))
     assert [record["stage"] for record in metrics] == ["deblur"] * 6 + ["joint"] * 6
     joint = metrics[6:]
-    assert list(joint[0]["parts"]) == ["deblurred", "sharp", "reblurred", "blur_map"]
+    of_blur = ["reblurred_sharp", "blur_map", "seeds"]
+    assert list(metrics[0]["parts"]) == ["deblurred", *of_blur]
+    assert list(joint[0]["parts"]) == ["deblurred", "sharp", "reblurred", *of_blur]
     for record in metrics:
         assert record["loss"] == pytest.approx(sum(record["parts"].values()))
         assert record["images_per_second"] > 0
         assert record["memory_mb"] > 50
         assert record["skipped"] == 0
     assert metrics[5]["loss"] < 0.8 * metrics[0]["loss"]
-    assert joint[-1]["parts"]["reblurred"] < 0.9 * joint[0]["parts"]["reblurred"]
+    assert joint[-1]["parts"]["reblurred_sharp"] < 0.9 * metrics[0]["parts"]["reblurred_sharp"]
 
     validation = lines(run / "validation.jsonl")
     assert [record["step"] for record in validation] == [30, 60]
@@ -303,6 +305,8 @@ def test_it_learns_and_leaves_a_whole_run(config_file, data, tmp_path, capsys):
         ["framework.blur_map=null", "framework.deblur.prior=false", "alignment={mask: calibration, grid: published}"],
         ["framework.blur_map=null", "framework.deblur.prior=false", "framework.reblur=null", "alignment.flow=none"],
         ["framework.deblur.prior=false", "data.augmentation=published", "schedule.boundary=0"],
+        ["losses={blur_from: deblurred, seeds: 0}"],
+        ["losses.blur_from=deblurred", "framework.blur_map=null", "framework.deblur.prior=false"],
     ],
 )
 def test_options_train(config_file, tmp_path, overrides):
@@ -310,12 +314,14 @@ def test_options_train(config_file, tmp_path, overrides):
     assert train(config_file, run, "schedule.steps=2", "schedule.boundary=1", "output.pictures=2", *overrides) == 0
     metrics = lines(run / "metrics.jsonl")
     config = load_config(str(run / "config.yaml"))
-    assert set(metrics[-1]["parts"]) == {
-        "deblurred",
-        "sharp",
-        *(["reblurred"] if config.framework.reblur else []),
-        *(["blur_map"] if config.framework.reblur and config.framework.blur_map else []),
+    of_reblurring = {
+        "reblurred": True,
+        "reblurred_sharp": config.losses.blur_from == "sharp",
+        "blur_map": config.framework.blur_map is not None,
+        "seeds": config.losses.seeds > 0,
     }
+    there = [name for name, is_there in of_reblurring.items() if is_there and config.framework.reblur]
+    assert list(metrics[-1]["parts"]) == ["deblurred", "sharp", *there]
     assert metrics[-1]["skipped"] == 0
     assert all(np.isfinite(record["loss"]) for record in metrics)
     before, after = (loop.make_state(config, torch.device("cpu")).framework, Framework.from_pretrained(run / "latest"))
@@ -334,11 +340,13 @@ def test_a_trained_deblurrer_is_frozen_while_the_reblurring_warms_up(config_file
     starts = {"framework": tmp_path / "framework", "deblur": tmp_path / "deblur.pth"}
     for name, path in starts.items():
         run = tmp_path / f"run-{name}"
+        blur_from, part = ("sharp", "reblurred_sharp") if name == "framework" else ("deblurred", "reblurred")
         options = [f"start.{name}={path}", "schedule.first=reblur", "schedule.joint_lr=0.1", "optimizer.ema=null"]
+        options.append(f"losses.blur_from={blur_from}")
         assert train(config_file, run, *options, "output.checkpoints=1", "output.keep=9") == 0
         metrics = lines(run / "metrics.jsonl")
-        assert list(metrics[0]["parts"]) == ["reblurred", "blur_map"]
-        assert metrics[0]["psnr"] is None
+        assert list(metrics[0]["parts"]) == [part, "blur_map", "seeds"]
+        assert (metrics[0]["psnr"] is None) == (blur_from == "deblurred")
         assert metrics[3]["lr"] < 0.11 * metrics[2]["lr"]
         steps = {step: Framework.from_pretrained(run / "checkpoints" / f"step-{step:07d}") for step in (1, 3, 4)}
         for step, framework in steps.items():

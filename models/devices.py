@@ -29,6 +29,15 @@ def usable_device(text: str) -> torch.device:
     return device
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether it has instructions for products of bfloat16; where they are emulated float32 is as fast or faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Older releases of Torch do not tell.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on a device; of the CPU, and those that share its memory, what is available."""
     if device.type == "cuda":

@@ -160,7 +160,9 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     clip: float | None = 1.0  # largest norm of the gradient
     ema: float | None = 0.999  # decay of the moving average of the weights, which is what is validated and saved
-    precision: str = "float32"  # of the networks: "bfloat16", "float16"; losses, alignment and weights stay float32
+    # Of the networks: "bfloat16", "float16", or "auto": bfloat16 on a device that computes in it, else float32. Losses,
+    # alignment and weights stay float32.
+    precision: str = "float32"
     nonfinite: str = "skip"  # what a step does whose loss or gradient is not finite; or "stop"
 
     def __post_init__(self) -> None:
@@ -173,7 +175,7 @@ class OptimizerConfig:
             _between("clip", self.clip, 0, math.inf, open_ends=True)
         if self.ema is not None:
             _between("ema", self.ema, 0, 1, open_ends=True)
-        _one_of("precision", self.precision, tuple(PRECISIONS))
+        _one_of("precision", self.precision, (*PRECISIONS, "auto"))
         _one_of("nonfinite", self.nonfinite, ("skip", "stop"))
 
 

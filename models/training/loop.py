@@ -28,6 +28,7 @@ import reblur_ops
 from models.config import to_dict
 from models.data.layouts import DataError, Pair, hold_out, load_pairs
 from models.data.samples import Augmentation, StepBatches, TrainingSamples
+from models.devices import computes_in_bfloat16
 from models.framework import Framework
 from models.training import pictures
 from models.training.config import OptimizerConfig, StartConfig, TrainingConfig, differing_keys, dump_config
@@ -156,7 +157,7 @@ def train(run: Run) -> int | None:
     """
     config, processes, folder, aligner, state = run.config, run.processes, run.folder, run.aligner, run.state
     device = processes.device
-    objective = Objective(state.framework, aligner, config.losses, config.optimizer.precision)
+    objective = Objective(state.framework, aligner, config.losses, precision_of(config.optimizer, device))
     judge = Objective(state.average, aligner, config.losses, "float32")
     drawn_pairs = spread(run.validation_pairs, config.output.picture_pairs)
     if processes.first:
@@ -276,6 +277,13 @@ def make_state(config: TrainingConfig, device: torch.device) -> State:
     )
     scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "float16")
     return State(framework, average, optimizer, scaler)
+
+
+def precision_of(options: OptimizerConfig, device: torch.device) -> str:
+    """A key of PRECISIONS."""
+    if options.precision != "auto":
+        return options.precision
+    return "bfloat16" if computes_in_bfloat16(device) else "float32"
 
 
 def load_start(framework: Framework, start: StartConfig) -> None:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help demo gallery test lint format bench instructions readme-table cuda-check gpu clean
+.PHONY: help demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
 
 help:
 	@echo "make demo          recover the blur of a photograph, and write a page that shows it, runs/demo/index.html"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
 	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/ and README.md"
+	@echo "make ablation      train a small framework with its parts taken away one by one, benchmarks/results/"
 	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
 	@echo "make cuda-check    compile the CUDA sources for every architecture, benchmarks/results/cuda-resources.md"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there"
@@ -57,6 +58,9 @@ BENCHMARKS := startup operator families limit training_step networks pictures re
 
 bench: $(VENV)/.built
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+
+ablation: $(VENV)/.built
+	$(BIN)/python -m benchmarks.ablation
 
 instructions: $(VENV)/.built
 	$(BIN)/python -m benchmarks.instructions

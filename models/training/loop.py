@@ -144,8 +144,11 @@ def prepare(config: TrainingConfig, processes: Processes) -> Run:
     return Run(config, processes, folder, aligner, state, training_pairs, validation_pairs)
 
 
-def train(run: Run) -> int | None:
+def train(run: Run, quiet: bool = False) -> int | None:
     """Train until the last step, or until SIGINT or SIGTERM, which save and end it.
+
+    Args:
+        quiet: whether nothing is shown of it; its folder is the same.
 
     Returns:
         The signal that ended it, None if it came to its end.
@@ -165,11 +168,12 @@ def train(run: Run) -> int | None:
 
     identity = {"config": json.dumps(to_dict(config)), "pairs": _fingerprint(run.training_pairs)}
     output, steps = config.output, config.schedule.steps
-    tensorboard = folder.path / "tensorboard" if output.tensorboard else None
+    tensorboard = folder.path / "tensorboard" if output.tensorboard and processes.first else None
     loader = iter(load_batches(config, run.training_pairs, state.step, processes))
     wrapped: nn.Module = objective
     stage, tally, skipped_in_a_row = "", Tally(), 0
-    with Signals() as signals, Progress(state.step, steps, processes.first, tensorboard) as progress:
+    shown = processes.first and not quiet
+    with Signals() as signals, Progress(state.step, steps, shown, tensorboard) as progress:
         progress.say(_opening(run))
         while state.step < steps:
             if stage != (stage := config.schedule.stage(state.step)):

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Tells of one run; only the first process shows anything.
+    """Tells of one run.
 
     Args:
         start, steps: the step to begin with, and the one to end before.
-        shown: whether this process shows anything.
+        shown: whether this process shows anything on its terminal.
         tensorboard: the folder for TensorBoard, or None.
 
     Raises:
@@ -33,7 +33,7 @@ class Progress:
             if shown and sys.stderr.isatty()
             else None
         )
-        self.writer = load_tensorboard().SummaryWriter(tensorboard) if shown and tensorboard else None
+        self.writer = load_tensorboard().SummaryWriter(tensorboard) if tensorboard else None
 
     def __enter__(self) -> "Progress":
         return self

@@ -8,7 +8,7 @@ CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl'
 .PHONY: help demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
 
 help:
-	@echo "make demo          recover the blur of a photograph, and write a page that shows it, runs/demo/index.html"
+	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
 	@echo "make gallery       show one photograph through every family of kernels, runs/gallery/index.html"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, clang-format, mypy"

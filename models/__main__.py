@@ -9,8 +9,8 @@ from models.errors import UserError, describe
 
 # Each is a module here, - in its name for _, with add_arguments(parser), and run(args) that returns the exit status.
 TASKS = {
+    "demo": "Train a small framework on misaligned pairs, and deblur photographs that it has never seen.",
     "gallery": "Show one photograph through every family of kernels, gathered and scattered.",
-    "demo": "Recover the blur of a photograph out of focus by gradient descent through the operator.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
     "train": "Train a framework on pairs of blurry and sharp pictures, which need not be aligned.",
     "deblur": "Deblur photographs of any size.",

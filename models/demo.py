@@ -1,249 +1,309 @@
-"""The demonstration: recover the spatially variant blur of a photograph out of focus.
+"""The demonstration: a framework learns to deblur from pairs that do not line up, and deblurs what it has never seen.
 
-A sharp photograph with measured disparity gives a defocused one, rendered without the operator (`models.defocus`).
-Gradient descent on `seeds` and `weights` then brings `reblur_ops.reblur` of the sharp one to the defocused one, and the
-radius of the kernels that it ends with is compared with the radius that the lens had.
+    OUT/
+        pairs/          misaligned pairs of the photographs that scikit-image installs: models.synthesize
+        training/       the run: models.training.folder
+        metrics.json    `Metrics`
+        report.html     the same for people, with pictures
+
+What is there is used as it is: interrupted, the same command goes on, and where all is done it only deblurs again and
+writes the last two anew.
 """
 
 import argparse
-import functools
-import operator
-import time
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from string import Template
+from time import perf_counter
+from typing import Any
 
-import cv2
 import numpy as np
-import skimage.data
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from tqdm import tqdm
 
-import reblur_ops
-from models import demo_page
-from models.arguments import integer, number
-from models.defocus import Array, coc, fill_disparity, render_defocus, to_linear, to_srgb
-from models.devices import usable_device
-from models.files import writable_folder
+from models import page, train
+from models.arguments import integer
+from models.data.layouts import Pair, load_pairs
+from models.data.samples import Sample, WholePairs
+from models.errors import UserError
+from models.files import replacing, writable_folder
+from models.framework import Framework
+from models.metrics import RadiusScore, score_radius
+from models.report import Restored, curves, enlarged, picture_section, read_lines, restore, score_table
+from models.synthesize import Settings, find_originals, processors, split_photographs, write_dataset
+from models.tiling import TiledFramework
+from models.training.config import TrainingConfig, load_config
+from models.training.folder import RunFolder
+from models.training.loop import find_pairs
 
-LARGEST_COC = 6.5  # pixels; the largest kernels have radius 7
-FOCUS = (0.66, 0.50)  # the point in focus, as parts of the height and the width: the engine
-SUPPORT = "disk"
-PADDING = "replicate"
-SMOOTHNESS = 0.005  # how much a pixel of roughness counts against the difference of the pictures
+RECIPE = "demo"
+PAIRS = Settings(
+    patch=128,
+    patches=40,
+    scale=(1.0, 0.6),
+    test=("astronaut", "coffee"),
+    test_patch=256,
+    test_patches=4,
+)
+SHOWN = 4  # of the pictures held out, on the page
+SHOWN_PAIRS = ("motorcycle", "coins")  # photographs; of each the pair that is farthest out of line
 
-
-class Scene(NamedTuple):
-    """A photograph, sharp and defocused, (H, W, 3), linear light; its circles of confusion, (H, W), radii in pixels."""
-
-    sharp: Array
-    defocused: Array
-    coc: Array
-
-
-def load_scene(scale: float) -> Scene:
-    """The motorcycle that comes with scikit-image (Middlebury Stereo 2014), left picture, focused on the engine.
-
-    Args:
-        scale: of the full 500 × 741 pixels, at most 1. Circles of confusion reach LARGEST_COC pixels at any.
-    """
-    photograph, _, disparity = skimage.data.stereo_motorcycle()  # type: ignore[no-untyped-call, unused-ignore]
-    srgb: Array = np.asarray(photograph, np.float32) / np.float32(255)
-    disparity = fill_disparity(disparity)
-    if scale != 1:
-        size = round(scale * srgb.shape[1]), round(scale * srgb.shape[0])
-        srgb = np.asarray(cv2.resize(srgb, size, interpolation=cv2.INTER_AREA), np.float32)
-        # Not averaged: between near and far there is nothing.
-        disparity = cv2.resize(disparity, size, interpolation=cv2.INTER_NEAREST)
-    height, width = disparity.shape
-    in_focus = float(disparity[int(FOCUS[0] * height), int(FOCUS[1] * width)])
-    radius = coc(disparity, in_focus, LARGEST_COC)
-    sharp = to_linear(srgb)
-    return Scene(sharp, render_defocus(sharp, radius), np.abs(radius))
+INTRODUCTION = Template(
+    """<p>A lens threw photographs out of focus, and the sharp picture of each pair was taken by a camera that had
+moved: no two pictures line up. From $pairs such pairs, a framework of $parameters million parameters has learnt to
+deblur, in $time on $device: what it made of a blurry picture had to be like the sharp one, warped to it by optical
+flow, and, blurred again by <code>reblur_ops.reblur</code>, like the blurry one, pixel for pixel.</p>
+<p>Below it deblurs photographs that it has never seen, $held_out; the numbers are means over $pictures pictures.</p>"""
+)
+LEARNT_FROM = """<h2>What it learnt from</h2>
+<p>Two of the pairs. Drag across: things jump where the other picture takes over. The aligned truth is only for the
+scores; training has not seen it.</p>"""
 
 
-class BlurMaps(nn.Module):
-    """Seeds and weights for one picture, as grids that are enlarged bilinearly.
+@dataclass(frozen=True)
+class Metrics:
+    """Of the pictures held out: PSNR (dB) and SSIM as in `models.metrics`, to the aligned truth, means over pictures.
 
-    The weights are a softmax over a sum of grids: the coarse ones carry the blur over places without texture in a few
-    steps, the finest one lets it change from pixel to pixel. The seeds, which shape the kernels, vary slowly.
-
-    Args:
-        height, width: of the picture, pixels.
+    The radius of the blur that the reblurring network found, RMS, is compared with the true one over all pixels of all
+    pictures. What needs that network is None without it.
     """
 
-    SEED_SPACING = 16
-    WEIGHT_SPACINGS = (16, 4, 1)
-
-    def __init__(self, height: int, width: int) -> None:
-        super().__init__()
-        self.size = (height, width)
-        seed_channels, weight_channels = reblur_ops.map_channels()
-        # Equal seeds make disks.
-        self.seeds = nn.Parameter(0.5 + self._noise(seed_channels, self.SEED_SPACING))
-        self.weights = nn.ParameterList(self._noise(weight_channels, spacing) for spacing in self.WEIGHT_SPACINGS)
-
-    def _noise(self, channels: int, spacing: int) -> Tensor:
-        rows, columns = (-(-(extent - 1) // spacing) + 1 for extent in self.size)
-        return 0.01 * torch.randn(1, channels, rows, columns)
-
-    def _enlarged(self, grid: Tensor) -> Tensor:
-        return F.interpolate(grid, size=self.size, mode="bilinear", align_corners=True)
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """(1, 35, H, W) seeds and (1, 8, H, W) weights, for the operator's default radii."""
-        logits = functools.reduce(operator.add, (self._enlarged(grid) for grid in self.weights))
-        return self._enlarged(self.seeds), logits.softmax(dim=1)
+    input_psnr: float  # of the blurry pictures
+    deblurred_psnr: float
+    gain_db: float  # deblurred_psnr - input_psnr
+    input_ssim: float
+    deblurred_ssim: float
+    reblurred_psnr: float | None  # of the deblurred pictures blurred again, to the blurry ones
+    blur_radius_correlation: float | None
+    blur_radius_mae: float | None  # pixels
+    pictures: int
+    photographs: list[str]  # which these are cut from
+    pairs: int  # to train and to validate on
+    steps: int
+    parameters: int
+    seconds: dict[str, float]  # of each phase of this call; "training" by its log, over all calls that it took
+    device: str  # that trained
+    versions: dict[str, str | None]
 
 
-def psnr(picture: Array, target: Array) -> float:
-    """Peak signal-to-noise ratio, dB, of two pictures in linear light, measured as they are seen: in sRGB."""
-    return float(-10 * np.log10(np.mean((to_srgb(picture) - to_srgb(target)) ** 2)))
+def configure(args: argparse.Namespace) -> TrainingConfig:
+    """The recipe, with what the arguments say.
 
-
-def recover(maps: BlurMaps, scene: Scene, steps: int) -> int:
-    """Fit the maps until the sharp picture, reblurred with them, is the defocused one.
-
-    Adam, on the mean absolute difference: it bears with outliers, and beside something near no kernel fits, since a
-    lens looks around its edge and a kernel gathers from across it. Without texture any blur fits; there one is
-    preferred whose radius is smooth, but for the edges of the photograph.
-
-    Args:
-        maps: changed in place.
-        scene: the pictures.
-        steps: of Adam, at least 1.
-
-    Returns:
-        The steps done: fewer after Ctrl-C.
+    Raises:
+        UserError: it is impossible; says why.
     """
-    device = maps.seeds.device
-    sharp, defocused = to_tensor(scene.sharp, device), to_tensor(scene.defocused, device)
-    target = as_seen(defocused)
-    flatness = {dim: torch.exp(-10 * as_seen(sharp).diff(dim=dim).abs().mean(dim=1, keepdim=True)) for dim in (2, 3)}
-    optimizer = torch.optim.Adam(
-        [{"params": [maps.seeds], "lr": 0.05}, {"params": list(maps.weights), "lr": 0.15}],
-        betas=(0.9, 0.95),
-        fused=True,
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda cannot be used: PyTorch finds no GPU")
+    given: dict[str, Any] = {
+        "out": str(args.out / "training"),
+        "resume": "auto",
+        "seed": args.seed,
+        "device": args.device,
+        "data.train": [f"sdd:{args.out / 'pairs'}"],
+    }
+    if args.steps is not None:
+        given["schedule.steps"] = args.steps
+    # JSON is YAML, whatever the folder is called.
+    overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+    try:
+        return load_config(RECIPE, [*overrides, *args.overrides])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def synthesize(settings: Settings, out: Path) -> None:
+    """Make the pairs that are not there yet.
+
+    Raises:
+        UserError: the folder holds others, or a process was killed.
+    """
+    print(f"pairs of photographs, up to {settings.misalignment:g} pixels out of line: {out}", flush=True)
+    try:
+        write_dataset(find_originals(None, None), settings, out, processors())
+    except BrokenProcessPool as error:
+        reason = "a process was killed, perhaps for want of memory; the same command goes on"
+        raise UserError(reason) from error
+
+
+def learn(config: TrainingConfig) -> int:
+    """Train up to the last step. The exit status of `train.execute`."""
+    if RunFolder(Path(config.out)).steps()[-1:] == [config.schedule.steps]:
+        print(f"{config.out} is trained already: only the page is written anew")
+    status = train.execute(config, "demo")
+    if status >= 128:
+        print("interrupted; the same command goes on", file=sys.stderr)
+    return status
+
+
+def training_seconds(config: TrainingConfig) -> float:
+    """By the log, each line of which tells the images a second since the one before."""
+    lines = read_lines(Path(config.out) / "metrics.jsonl")
+    before = [0, *(line["step"] for line in lines)]
+    steps = [(line["step"] - step, line["images_per_second"]) for line, step in zip(lines, before, strict=False)]
+    return sum(count * config.data.batch / rate for count, rate in steps)
+
+
+def measure(pictures: Sequence[Restored]) -> dict[str, Any]:
+    """The scores in `Metrics`, of pictures whose truth is known."""
+    before, after = zip(*(each.scores for each in pictures if each.scores), strict=True)
+    input_psnr, deblurred_psnr = (_mean(each.psnr for each in scores) for scores in (before, after))
+    radius = pooled_radius_score(pictures)
+    return {
+        "input_psnr": input_psnr,
+        "deblurred_psnr": deblurred_psnr,
+        "gain_db": deblurred_psnr - input_psnr,
+        "input_ssim": _mean(each.ssim for each in before),
+        "deblurred_ssim": _mean(each.ssim for each in after),
+        "reblurred_psnr": _mean(each.reblurred_psnr or 0 for each in pictures) if radius else None,
+        "blur_radius_correlation": radius.correlation if radius else None,
+        "blur_radius_mae": radius.mae if radius else None,
+    }
+
+
+def pooled_radius_score(pictures: Sequence[Restored]) -> RadiusScore | None:
+    """Over all pixels of all pictures; None without a reblurring network."""
+    found = [each.radius.numpy().ravel() for each in pictures if each.radius is not None]
+    true = [each.sample["blur_radius"].numpy().ravel() for each in pictures]
+    return score_radius(np.concatenate(found), np.concatenate(true)) if found else None
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def headline(metrics: Metrics) -> dict[str, str]:
+    """The numbers that count, by what they are."""
+    deblurred = f"PSNR of the deblurred pictures, to the aligned truth; of the blurry ones {metrics.input_psnr:.2f} dB"
+    numbers = {
+        "PSNR gained over the blurry pictures": f"{metrics.gain_db:+.2f} dB",
+        deblurred: f"{metrics.deblurred_psnr:.2f} dB",
+        f"SSIM; of the blurry pictures {metrics.input_ssim:.3f}": f"{metrics.deblurred_ssim:.3f}",
+    }
+    if metrics.reblurred_psnr is not None:
+        reblurred = "PSNR of the deblurred pictures, blurred again, to the blurry ones"
+        numbers[reblurred] = f"{metrics.reblurred_psnr:.2f} dB"
+    if metrics.blur_radius_correlation is not None:
+        name = f"correlation of the blur radius found with the true one; mean error {metrics.blur_radius_mae:.2f} px"
+        numbers[name] = f"{metrics.blur_radius_correlation:.3f}"
+    return numbers
+
+
+def page_body(
+    metrics: Metrics, run: Path, tiled: TiledFramework, pictures: Sequence[Restored], pairs: Sequence[Pair]
+) -> str:
+    """What the page shows, of a run, of pictures held out, and of the pairs to train on."""
+    introduction = INTRODUCTION.substitute(
+        pairs=metrics.pairs,
+        parameters=f"{metrics.parameters / 1e6:.2f}",
+        time=_spoken(metrics.seconds["training"]),
+        device=metrics.device,
+        held_out=" and ".join(metrics.photographs),
+        pictures=metrics.pictures,
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    done = 0
-    with tqdm(total=steps, desc="recovering the blur", unit="step", mininterval=0.5) as progress:
-        try:
-            while done < steps:
-                seeds, weights = maps()
-                reblurred = reblur_ops.reblur(sharp, seeds, weights, support=SUPPORT, padding=PADDING)
-                radius = reblur_ops.blur_radius(seeds, weights, support=SUPPORT)
-                difference = (as_seen(reblurred) - target).abs().mean()
-                roughness = torch.stack([(flatness[dim] * radius.diff(dim=dim).abs()).mean() for dim in flatness]).sum()
-                optimizer.zero_grad()
-                torch.autograd.backward(difference + SMOOTHNESS * roughness)
-                optimizer.step()
-                schedule.step()
-                if done % 10 == 0:
-                    progress.set_postfix_str(f"PSNR {psnr(to_array(reblurred), scene.defocused):.2f} dB", refresh=False)
-                done += 1
-                progress.update()
-        except KeyboardInterrupt:
-            pass
-    return done
+    seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in metrics.seconds.items())
+    versions = ", ".join(f"{name} {metrics.versions[name]}" for name in ("python", "torch", "reblur_ops"))
+    footer = f"<footer><p>{metrics.steps} steps. {seconds}. {versions}. Photographs: scikit-image.</p></footer>"
+    every = -(-len(pictures) // SHOWN)
+    held_out = [picture_section(tiled, restored) for restored in pictures[::every]]
+    learnt_from = [LEARNT_FROM, pairs_section(pairs), curves(run)]
+    parts = [introduction, page.numbers(headline(metrics)), *held_out, *learnt_from, score_table(pictures, ["aligned"])]
+    return "\n".join([*parts, footer])
 
 
-def as_seen(light: Tensor) -> Tensor:
-    """The square root of linear light, close to sRGB: differences count as they are seen. Any shape."""
-    return (light.clamp_min(0) + 0.001).sqrt()
+def _spoken(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds > 100 else f"{seconds:.0f} seconds"
 
 
-def to_tensor(picture: Array, device: torch.device) -> Tensor:
-    """(1, C, H, W) of (H, W, C)."""
-    return torch.from_numpy(picture).to(device).permute(2, 0, 1).unsqueeze(0).contiguous()
+def pairs_section(pairs: Sequence[Pair]) -> str:
+    """Pairs to wipe, and how far out of line they are."""
+    figures = ""
+    for photograph in SHOWN_PAIRS:
+        samples = WholePairs([pair for pair in pairs if pair.name.rpartition("_")[0] == photograph])
+        if not len(samples):  # held out, or to validate on
+            continue
+        sample = max((samples[number] for number in range(len(samples))), key=_out_of_line)
+        shown = {"blurry": sample["blurry"], "sharp": sample["sharp"], "aligned truth": sample["aligned"]}
+        pictures = {name: enlarged(image) for name, image in shown.items()}
+        caption = f"{sample['name']}: up to {_out_of_line(sample):.1f} pixels out of line"
+        comparison = page.comparison(pictures, [("blurry", "sharp"), ("aligned truth", "sharp")])
+        figures += f"<figure>{comparison}<figcaption>{caption}</figcaption></figure>"
+    return f'<div class="pair">{figures}</div>'
 
 
-def to_array(tensor: Tensor) -> Array:
-    """(H, W, C) of (1, C, H, W)."""
-    return np.asarray(tensor.detach()[0].permute(1, 2, 0).cpu().numpy(), np.float32)
-
-
-def sample_pixels(scene: Scene, count: int) -> list[tuple[int, int]]:
-    """Pixels (y, x) with kernels worth a look: from sharp to most blurred, apart, textured, away from depth edges."""
-    reach = 8
-    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    unevenness = cv2.dilate(scene.coc, window) - cv2.erode(scene.coc, window)
-    grey = cv2.cvtColor(to_srgb(scene.sharp), cv2.COLOR_RGB2GRAY)
-    texture = np.sqrt(np.maximum(cv2.blur(grey**2, window.shape) - cv2.blur(grey, window.shape) ** 2, 0))
-    inside = (slice(reach, -reach), slice(reach, -reach))
-    radius, fitness = scene.coc[inside], (2 * texture - unevenness)[inside]
-    pixels = []
-    for wanted in np.linspace(radius.min(), radius.max(), count):
-        y, x = np.unravel_index(np.argmax(fitness - np.abs(radius - wanted)), radius.shape)
-        pixels.append((int(y) + reach, int(x) + reach))
-        fitness[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1] = -np.inf
-    return pixels
+def _out_of_line(sample: Sample) -> float:
+    """The largest displacement between the two pictures, pixels."""
+    return float(sample["flow"].norm(dim=0).max())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for the page and the pictures")
-    parser.add_argument("--steps", type=integer(1, 10**6), default=200, help="steps of gradient descent")
-    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="of the random numbers to start from")
-    parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for all of it")
+    parser.add_argument("--steps", type=integer(1, 10**9), help="of training; those of the recipe if not given")
+    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="of the pairs and of training")
     parser.add_argument(
-        "--scale", type=number(0.1, 1), default=1.0, help="of the photograph, 0.1 to 1; less is quicker"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where PyTorch computes; auto: a GPU if any"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help=f"in the place of what the recipe {RECIPE} says, as for the task train",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do the demonstration. The exit status: 0, 130 if it was interrupted."""
+    """Make pairs, train, deblur what was held out, and show it.
+
+    The exit status: 0, or that of `train.execute`. After a signal the same command goes on.
+    """
+    config, settings = configure(args), dataclasses.replace(PAIRS, seed=args.seed)
     writable_folder(args.out)
-    start = time.perf_counter()
-    torch.manual_seed(args.seed)
-    scene = load_scene(args.scale)
-    height, width = scene.coc.shape
-    before = psnr(scene.sharp, scene.defocused)
-    print(f"sharp to defocused: PSNR {before:.2f} dB")
+    began = perf_counter()
+    try:
+        synthesize(settings, args.out / "pairs")
+        seconds = {"pairs": perf_counter() - began}
+        if status := learn(config):
+            return status
+        seconds["training"] = training_seconds(config)
+        show(args.out, config, settings, seconds)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
 
-    maps = BlurMaps(height, width).to(args.device)
-    done = recover(maps, scene, args.steps)
-    if done < args.steps:
-        print(f"interrupted after {done} of {args.steps} steps: the results so far")
 
-    with torch.no_grad():
-        seeds, weights = maps()
-        sharp = to_tensor(scene.sharp, args.device)
-        reblurred = to_array(reblur_ops.reblur(sharp, seeds, weights, support=SUPPORT, padding=PADDING))
-        radius = to_array(reblur_ops.blur_radius(seeds, weights, support=SUPPORT))[..., 0]
-        pixels = sample_pixels(scene, 6)
-        kernels = reblur_ops.kernel_image(seeds, weights, [(0, y, x) for y, x in pixels], support=SUPPORT)
-    # The RMS radius of a uniform disk.
-    true_radius = scene.coc / np.float32(2**0.5)
-    deviation = np.abs(radius - true_radius)
-    scores = demo_page.Scores(
-        psnr_before_db=before,
-        psnr_after_db=psnr(reblurred, scene.defocused),
-        radius_correlation=float(np.corrcoef(radius.ravel(), true_radius.ravel())[0, 1]),
-        radius_mean_absolute_error_px=float(deviation.mean()),
-        radius_median_absolute_error_px=float(np.median(deviation)),
-        width=width,
-        height=height,
-        steps=done,
-        seed=args.seed,
-        device=str(args.device),
-        seconds=time.perf_counter() - start,
+def show(out: Path, config: TrainingConfig, settings: Settings, seconds: dict[str, float]) -> None:
+    """Deblur what was held out, and write what it came to.
+
+    Args:
+        seconds: of the phases so far.
+    """
+    began, trained = perf_counter(), Path(config.out)
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    tiled = TiledFramework(Framework.from_pretrained(trained / "latest"), device)
+    samples = WholePairs(load_pairs([f"sdd:{out / 'pairs'}"], "test", truth=True))
+    pictures = restore(tiled, (samples[number] for number in range(len(samples))), len(samples))
+    pairs, validation_pairs = find_pairs(config)
+    # Of the last start of the training: one that only writes the page anew begins after the last step.
+    starts = [line for line in read_lines(trained / "environment.jsonl") if line["step"] < config.schedule.steps]
+    metrics = Metrics(
+        **measure(pictures),
+        pictures=len(pictures),
+        photographs=[original.name for original in split_photographs(find_originals(None, None), settings)["test"]],
+        pairs=len(pairs) + len(validation_pairs),
+        steps=config.schedule.steps,
+        parameters=sum(parameter.numel() for parameter in tiled.framework.parameters()),
+        seconds=seconds | {"deblurring": perf_counter() - began},
+        device=f"{starts[-1]['device']}, {starts[-1]['threads']} threads",
+        versions={name: starts[-1][name] for name in ("python", "torch", "reblur_ops", "git_commit")},
     )
-    recovery = demo_page.Recovery(
-        sharp=to_srgb(scene.sharp),
-        defocused=to_srgb(scene.defocused),
-        reblurred=to_srgb(reblurred),
-        radius=radius,
-        true_radius=true_radius,
-        pixels=pixels,
-        kernels=kernels.cpu().numpy(),
-    )
-    page = demo_page.write(args.out, recovery, scores)
-    print(f"reblurred to defocused: PSNR {scores.psnr_after_db:.2f} dB")
-    print(
-        f"blur radius, recovered to true: correlation {scores.radius_correlation:.4f}, "
-        f"mean absolute error {scores.radius_mean_absolute_error_px:.3f} px"
-    )
-    print(f"{scores.seconds:.0f} s")
-    print(page)
-    return 0 if done == args.steps else 130
+    with replacing(out / "metrics.json") as file:
+        file.write(json.dumps(dataclasses.asdict(metrics), indent=2, allow_nan=False).encode() + b"\n")
+    body = page_body(metrics, trained, tiled, pictures, pairs)
+    page.write(out / "report.html", "Deblurring, learnt from pairs that do not line up", body)
+    for name, value in headline(metrics).items():
+        print(f"{value}: {name}")
+    print(out / "report.html")

@@ -111,12 +111,12 @@ def score_picture(
     picture: Array, sample: Sample, protocols: Iterable[str], flow: Flow, lpips: Lpips | None
 ) -> tuple[dict[str, Score], Shift | None]:
     """The scores of a picture, (H, W, 3), by each protocol, and what the protocol `shift` found."""
-    sharp = _to_array(sample["sharp"])
+    sharp = to_array(sample["sharp"])
     scores, shift = {}, None
     for protocol in protocols:
         one, target = picture, sharp
         if protocol == "aligned":
-            target = _to_array(sample["aligned"])
+            target = to_array(sample["aligned"])
         elif protocol == "warped":
             one, target = warped(picture, sharp, flow)
         elif protocol == "shift":
@@ -125,7 +125,8 @@ def score_picture(
     return scores, shift
 
 
-def _to_array(tensor: torch.Tensor) -> Array:
+def to_array(tensor: torch.Tensor) -> Array:
+    """(H, W, C) of (C, H, W)."""
     return np.asarray(tensor.permute(1, 2, 0).numpy(), np.float32)
 
 
@@ -248,7 +249,7 @@ def run(args: argparse.Namespace) -> int:
     for number in tqdm(range(len(pairs)), "evaluating", unit="picture"):
         sample = samples[number]
         if framework:
-            picture = _to_array(framework.deblur(sample["blurry"]))
+            picture = to_array(framework.deblur(sample["blurry"]))
         else:
             assert outputs is not None
             picture = np.clip(images.read(outputs[sample["name"]]).pixels, 0, 1)
@@ -259,7 +260,7 @@ def run(args: argparse.Namespace) -> int:
         results.append(Result(sample["name"], scores, shift, radius))
         psnr = scores[ranking].psnr
         captions = ["blurry", f"deblurred: {psnr:.2f} dB ({ranking})", "sharp"]
-        shown = [to_bytes(image) for image in (_to_array(sample["blurry"]), picture, _to_array(sample["sharp"]))]
+        shown = [to_bytes(image) for image in (to_array(sample["blurry"]), picture, to_array(sample["sharp"]))]
         extremes.add(psnr, sample["name"], side_by_side(captions, shown))
 
     description = {

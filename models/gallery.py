@@ -17,12 +17,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import reblur_ops
-from models import demo, page
+from models import page
 from models.arguments import number
-from models.defocus import Array, render_defocus, to_srgb
+from models.defocus import Array, coc, render_defocus, to_linear, to_srgb
 from models.devices import usable_device
 from models.files import writable_folder
 from models.pictures import Picture, coloured, magnified, to_bytes, write_picture
+from models.synthesize import Original
 
 TITLE = "One photograph, every family, both directions"
 INTRODUCTION = """A motorcycle with its measured disparity (Middlebury Stereo 2014), by a lens that is opened wide and
@@ -31,6 +32,7 @@ sharp thing keeps a hard edge against a blurred background, and its colours leak
 <b>scatter</b> each pixel spreads its own light: what is blurred reaches over what is sharp, and adds to it; dark and
 bright rims appear where the blur changes. <b>Normalised</b>, by the scatter of ones, brightness is kept."""
 
+FOCUS = (0.66, 0.50)  # the point in focus, as parts of the height and the width: the engine
 LARGEST_COC = 12.0  # pixels
 MAX_RADIUS = 13
 # The handlebar and the saddle, sharp before a blurred wall: corners (y, x) and size, as parts of the picture.
@@ -104,6 +106,15 @@ FAMILIES = (
 )
 
 
+def load_scene(scale: float) -> tuple[Array, Array]:
+    """The motorcycle, (H, W, 3), linear light, and its circles of confusion, (H, W), radii in pixels."""
+    photograph, disparity = Original("motorcycle").load(scale)
+    assert disparity is not None
+    height, width = disparity.shape
+    in_focus = float(disparity[int(FOCUS[0] * height), int(FOCUS[1] * width)])
+    return to_linear(photograph), np.abs(coc(disparity, in_focus, LARGEST_COC * scale))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="folder for the page and the pictures")
     parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
@@ -114,16 +125,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     writable_folder(args.out)
-    scene = demo.load_scene(args.scale)
-    coc = scene.coc * (LARGEST_COC * args.scale / np.abs(scene.coc).max())
-    image = torch.from_numpy(scene.sharp.transpose(2, 0, 1)[None]).to(args.device)
-    radius = torch.from_numpy(np.abs(coc)[None, None]).to(args.device)
+    sharp, circles = load_scene(args.scale)
+    image = torch.from_numpy(sharp.transpose(2, 0, 1)[None]).to(args.device)
+    radius = torch.from_numpy(circles[None, None]).to(args.device)
 
-    largest = float(np.ceil(np.abs(coc).max()))
+    largest = float(np.ceil(circles.max()))
     pictures = {
-        "sharp": to_bytes(to_srgb(scene.sharp)),
-        "radius": coloured(np.abs(coc), largest, cv2.COLORMAP_VIRIDIS),
-        "lens": to_bytes(to_srgb(render_defocus(scene.sharp, coc))),
+        "sharp": to_bytes(to_srgb(sharp)),
+        "radius": coloured(circles, largest, cv2.COLORMAP_VIRIDIS),
+        "lens": to_bytes(to_srgb(render_defocus(sharp, circles))),
     }
     cells = [(family, variant) for family in FAMILIES for variant in VARIANTS]
     with torch.inference_mode():

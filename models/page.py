@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: what the demonstration's page and the reports of runs are made of.
+"""Self-contained HTML pages: what the reports of runs and the gallery are made of.
 
 Each function gives a piece of HTML; texts are escaped here.
 """
@@ -44,9 +44,9 @@ def image(picture: Picture, alt: str, *, small: bool = False) -> str:
     return f'<img src="{source(picture, small=small)}" alt="{html.escape(alt)}">'
 
 
-def figure(picture: Picture, caption: str, alt: str) -> str:
+def figure(picture: Picture, caption: str, alt: str, *, small: bool = False) -> str:
     """A picture and a line below it; the caption is HTML."""
-    return f"<figure>{image(picture, alt)}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure>{image(picture, alt, small=small)}<figcaption>{caption}</figcaption></figure>"
 
 
 def numbers(values: Mapping[str, str]) -> str:
@@ -83,7 +83,7 @@ def comparison(pictures: Mapping[str, Picture], choices: Sequence[tuple[str, str
 
 
 def kernel_probe(picture: Picture, kernels: Array, radius: Array) -> str:
-    """A picture that shows the kernel under the pointer.
+    """A picture that shows in a corner the kernel under the pointer.
 
     Args:
         picture: what the pointer moves over.
@@ -100,11 +100,11 @@ def kernel_probe(picture: Picture, kernels: Array, radius: Array) -> str:
         f' data-{name}="{base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()}"'
         for name, values in data.items()
     )
+    shown = image(picture, "Move over it to see the kernels", small=True)
     return (
-        f'<div class="probe" data-rows="{rows}" data-columns="{columns}" data-reach="{reach}"{encoded}>'
-        f'<div class="map">{image(picture, "Move over it to see the kernels")}<i></i></div>'
-        "<figure><canvas></canvas><figcaption>the kernel under the pointer, RMS radius <output></output></figcaption>"
-        "</figure></div>"
+        f'<figure class="probe" data-rows="{rows}" data-columns="{columns}" data-reach="{reach}"{encoded}>'
+        f'<div class="map">{shown}<i></i><canvas></canvas></div>'
+        "<figcaption>blurry, and the kernel found under the pointer, RMS radius <output></output></figcaption></figure>"
     )
 
 
@@ -141,8 +141,10 @@ def chart(title: str, series: Sequence[Series]) -> str:
     parts.append(f'<text x="{(left + width - right) / 2}" y="{height - 8}" text-anchor="middle">step</text>')
     legend = ""
     for line, colour in zip(series, COLOURS, strict=False):
-        points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in zip(line.steps, line.values, strict=True))
-        parts.append(f'<polyline points="{points}" stroke="{colour}"/>')
+        points = [f"{x(step):.1f},{y(value):.1f}" for step, value in zip(line.steps, line.values, strict=True)]
+        if len(points) == 1:
+            points *= 2  # a line without length is a dot
+        parts.append(f'<polyline points="{" ".join(points)}" stroke="{colour}"/>')
         legend += f'<span><i style="background: {colour}"></i>{html.escape(line.name)}</span>'
     name = html.escape(title)
     drawing = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}">{"".join(parts)}</svg>'

@@ -26,7 +26,9 @@ def to_bytes(picture: Array) -> Picture:
 
 def encoded(picture: Picture, extension: str) -> bytes:
     """The picture as a file, ".png" or ".jpg"."""
-    return cv2.imencode(extension, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    # As fast as OpenCV's default for PNG, which does not see that magnified pixels repeat: half the size.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 3] if extension == ".png" else []
+    return cv2.imencode(extension, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def write_picture(path: Path, picture: Picture) -> None:

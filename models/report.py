@@ -1,10 +1,12 @@
 """The task that shows a training run on one page."""
 
 import argparse
+import functools
 import html
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,16 @@ from models.data.layouts import NOTATION, DataError, load_pairs, parse_source
 from models.data.samples import Sample, WholePairs
 from models.devices import usable_device
 from models.errors import UserError
-from models.evaluate import choose_protocols, score_picture
+from models.evaluate import choose_protocols, score_picture, to_array
 from models.files import writable_folder
 from models.flow import load_flow
 from models.framework import Framework
 from models.images import Array
-from models.metrics import PROTOCOLS, SMALLEST, Score, score_radius
+from models.metrics import PROTOCOLS, SMALLEST, Score, score, score_radius
 from models.page import Series
-from models.pictures import largest_radius, magnification, magnified, radius_picture, to_bytes
+from models.pictures import Picture, largest_radius, magnification, magnified, radius_picture, to_bytes
 from models.tiling import TiledFramework
+from models.training.validation import spread
 
 PROBES = 64  # kernels on the page, each way, of a picture
 # A page is to be opened at once: of larger pictures it shows the middle.
@@ -103,43 +106,85 @@ def sources_of(run: Path) -> list[str]:
     return [f"{source.layout}:{','.join(map(str, source.folders))}" for source in sources]
 
 
-def picture_section(tiled: TiledFramework, sample: Sample) -> str:
-    """A picture to wipe, its blur radius, and its kernels."""
-    blurry = sample["blurry"]
-    deblurred = tiled.deblur(blurry)
-    shown = {"blurry": blurry, "deblurred": deblurred, "sharp": sample["sharp"]}
-    if "aligned" in sample:
+@dataclass(frozen=True)
+class Restored:
+    """A pair, and what a framework makes of it; pictures (3, H, W), 0 … 1, on the CPU."""
+
+    sample: Sample
+    deblurred: Tensor
+    reblurred: Tensor | None  # the deblurred picture, blurred again to be as the blurry one; None without that network
+    radius: Tensor | None  # (1, H, W), of that blur, RMS, pixels
+
+    @classmethod
+    def of(cls, tiled: TiledFramework, sample: Sample) -> "Restored":
+        deblurred = tiled.deblur(sample["blurry"])
+        if tiled.framework.reblur is None:
+            return cls(sample, deblurred, None, None)
+        return cls(sample, deblurred, *tiled.reblur(deblurred, sample["blurry"]))
+
+    @functools.cached_property
+    def scores(self) -> tuple[Score, Score] | None:
+        """Of the blurry and of the deblurred picture, to the aligned truth; None where that is not known."""
+        if "aligned" not in self.sample:
+            return None
+        truth = to_array(self.sample["aligned"])
+        return score(to_array(self.sample["blurry"]), truth), score(to_array(self.deblurred), truth)
+
+    @functools.cached_property
+    def reblurred_psnr(self) -> float | None:
+        """To the blurry picture, dB."""
+        return None if self.reblurred is None else score(to_array(self.reblurred), to_array(self.sample["blurry"])).psnr
+
+
+def restore(tiled: TiledFramework, samples: Iterable[Sample], count: int) -> list[Restored]:
+    """With a progress bar."""
+    return [Restored.of(tiled, sample) for sample in tqdm(samples, "deblurring", count, unit="picture", delay=3)]
+
+
+def picture_section(tiled: TiledFramework, restored: Restored) -> str:
+    """A picture to wipe, the kernels under the pointer, the picture reblurred, and its blur radius."""
+    sample = restored.sample
+    shown = {"blurry": sample["blurry"], "deblurred": restored.deblurred, "sharp": sample["sharp"]}
+    choices = [("blurry", "deblurred"), ("deblurred", "sharp")]
+    caption = ""
+    if restored.scores:
         shown["aligned truth"] = sample["aligned"]
-    pictures = {
-        name: magnified(image := to_bytes(_middle(tensor)), magnification(image)) for name, tensor in shown.items()
-    }
-    choices = [("blurry", "deblurred"), ("deblurred", list(shown)[-1])]
-    title, comparison = f"<h2>{html.escape(sample['name'])}</h2>", page.comparison(pictures, choices)
-    if tiled.framework.reblur is None:
+        choices = [("blurry", "deblurred"), ("deblurred", "aligned truth"), ("sharp", "aligned truth")]
+        before, after = restored.scores
+        caption = f"PSNR to the aligned truth: blurry {before.psnr:.2f} dB, deblurred {after.psnr:.2f} dB"
+    pictures = {name: enlarged(tensor) for name, tensor in shown.items()}
+    title = f"<h2>{html.escape(sample['name'])}</h2>"
+    comparison = f"<figure>{page.comparison(pictures, choices)}<figcaption>{caption}</figcaption></figure>"
+    if restored.reblurred is None or restored.radius is None:
         return title + comparison
 
-    radius = tiled.blur_radius(deblurred, blurry)
-    maps = {"found: where the reblurring network leads from the deblurred to the blurry picture": radius}
+    kernels, radii = sampled_kernels(tiled, restored)
+    figures = page.kernel_probe(pictures["blurry"], kernels, radii)
+    caption = f"deblurred and blurred again, {restored.reblurred_psnr:.2f} dB to the blurry picture"
+    figures += page.figure(enlarged(restored.reblurred), caption, "The reblurred picture", small=True)
+    maps = {"found": restored.radius}
     if "blur_radius" in sample:
         maps["true"] = sample["blur_radius"]
     largest = max(largest_radius(_middle(map_)[..., 0]) for map_ in maps.values())
-    figures = "".join(
-        page.figure(
-            radius_picture(_middle(map_)[..., 0], largest), f"Blur radius, {name}", f"Map of the blur radius, {name}"
-        )
-        for name, map_ in maps.items()
-    )
-    kernels, radii = sampled_kernels(tiled, deblurred, blurry)
-    probe = page.kernel_probe(pictures["blurry"], kernels, radii)
-    return f'{title}<div class="pair">{comparison}{probe}</div><div class="pair">{figures}</div>'
+    for name, map_ in maps.items():
+        picture = radius_picture(_middle(map_)[..., 0], largest)
+        figures += page.figure(picture, f"blur radius, {name}", f"Map of the blur radius, {name}")
+    return f'{title}<div class="pair">{comparison}<div class="four">{figures}</div></div>'
 
 
-def sampled_kernels(tiled: TiledFramework, deblurred: Tensor, blurry: Tensor) -> tuple[Array, Array]:
+def enlarged(image: Tensor) -> Picture:
+    """(H, W, 3) of (3, H, W), the middle of it if it is large, and magnified if it is small."""
+    picture = to_bytes(_middle(image))
+    return magnified(picture, magnification(picture))
+
+
+def sampled_kernels(tiled: TiledFramework, restored: Restored) -> tuple[Array, Array]:
     """(rows, columns, classes) and (rows, columns): kernels, by distance class, and RMS radii, pixels, on a grid."""
     network = tiled.framework.reblur
     assert network is not None
     one, other = (
-        torch.from_numpy(_middle(image)).permute(2, 0, 1)[None].to(tiled.device) for image in (deblurred, blurry)
+        torch.from_numpy(_middle(image)).permute(2, 0, 1)[None].to(tiled.device)
+        for image in (restored.deblurred, restored.sample["blurry"])
     )
     height, width = one.shape[2:]
     rows, columns = min(height, PROBES), min(width, PROBES)
@@ -161,30 +206,33 @@ def _middle(image: Tensor) -> Array:
     return np.ascontiguousarray(window.permute(1, 2, 0).numpy(), np.float32)
 
 
-def score_table(tiled: TiledFramework, samples: Sequence[Sample], protocols: Sequence[str]) -> str:
-    """The scores of the pictures of the page, before and after, by each protocol."""
+def score_table(pictures: Sequence[Restored], protocols: Sequence[str]) -> str:
+    """The scores of pictures, before and after, by each protocol."""
     flow = load_flow("dis")
     rows = []
-    for sample in tqdm(samples, "scores", unit="picture", delay=3):
-        deblurred = tiled.deblur(sample["blurry"])
+    for restored in tqdm(pictures, "scores", unit="picture", delay=3):
+        sample = restored.sample
         before, after = (
-            score_picture(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), sample, protocols, flow, None)[0]
-            for image in (sample["blurry"], deblurred)
+            score_picture(to_array(image), sample, protocols, flow, None)[0]
+            for image in (sample["blurry"], restored.deblurred)
         )
-        radius = ""
-        if "blur_radius" in sample and tiled.framework.reblur is not None:
-            found = score_radius(
-                np.asarray(tiled.blur_radius(deblurred, sample["blurry"])[0].numpy()),
-                np.asarray(sample["blur_radius"][0].numpy()),
-            )
-            radius = f"{found.mae:.2f} px"
-        rows += [
-            [sample["name"], protocol, *_cells(before[protocol], after[protocol]), radius if protocol == "raw" else ""]
-            for protocol in protocols
-        ]
-    head = ["picture", "protocol", "PSNR, blurry", "deblurred", "SSIM, blurry", "deblurred", "blur radius, mean error"]
+        of_blur = ["", ""]
+        if restored.radius is not None:
+            of_blur[0] = f"{restored.reblurred_psnr:.2f} dB"
+            if "blur_radius" in sample:
+                of_blur[1] = f"{score_radius(_plane(restored.radius), _plane(sample['blur_radius'])).mae:.2f} px"
+        for protocol in protocols:
+            rows.append([sample["name"], protocol, *_cells(before[protocol], after[protocol]), *of_blur])
+            of_blur = ["", ""]  # which no protocol changes
+    head = ["picture", "protocol", "PSNR, blurry", "deblurred", "SSIM, blurry", "deblurred"]
+    head += ["PSNR, reblurred to blurry", "blur radius, mean error"]
     definitions = "".join(f"<li><b>{name}</b>: {PROTOCOLS[name]}</li>" for name in protocols)
-    return f"<h2>Scores</h2>{page.table(head, rows)}<ul>{definitions}</ul><p>Flow of the protocol warped: dis.</p>"
+    flow_used = "<p>Flow of the protocol warped: dis.</p>" if "warped" in protocols else ""
+    return f"<h2>Scores</h2>{page.table(head, rows)}<ul>{definitions}</ul>{flow_used}"
+
+
+def _plane(map_: Tensor) -> Array:
+    return np.asarray(map_[0].numpy())
 
 
 def _cells(before: Score, after: Score) -> list[str]:
@@ -230,12 +278,11 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or args.folder / "report.html"
     writable_folder(out.parent)
 
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(args.pictures, len(pairs))).round().astype(int))
-    dataset = WholePairs([pairs[index] for index in chosen])
-    samples = [dataset[number] for number in range(len(dataset))]
+    samples = WholePairs(spread(pairs, args.pictures))
+    pictures = restore(tiled, (samples[number] for number in range(len(samples))), len(samples))
     body = [summary(tiled.framework, args.folder), curves(args.folder)]
-    body.append(score_table(tiled, samples, choose_protocols(dataset.pairs, None)))
-    body += [picture_section(tiled, sample) for sample in tqdm(samples, "pictures", unit="picture", delay=3)]
+    body.append(score_table(pictures, choose_protocols(samples.pairs, None)))
+    body += [picture_section(tiled, restored) for restored in pictures]
     page.write(out, f"Run {args.folder.resolve().name}", "\n".join(body))
     print(out)
     return 0

@@ -44,13 +44,15 @@ from tqdm import tqdm
 
 from models import images
 from models.arguments import integer, number
+from models.config import to_dict
 from models.data.layouts import TRUTHS, DataError
 from models.defocus import coc, fill_disparity, render_defocus, to_linear, to_srgb
 from models.files import replacing, writable_folder
 from models.images import Array, Encoding, ImageError
 
-# The photographs in colour that scikit-image installs, rather than diagrams, stars and stained tissue.
-INSTALLED = ("astronaut", "chelsea", "coffee", "motorcycle", "rocket")
+# Of the pictures that scikit-image installs, the photographs of natural texture that are sharp all over. Not chelsea, a
+# close-up with little in focus: its truth is soft, and what a network makes sharper there was measured as a loss.
+INSTALLED = ("astronaut", "coffee", "motorcycle", "rocket", "brick", "camera", "coins", "grass", "gravel")
 DISPARITY_SUFFIXES = (".tif", ".tiff", ".pfm", ".png")
 SETTINGS_FILE = "synthesis.json"
 
@@ -59,7 +61,7 @@ SETTINGS_FILE = "synthesis.json"
 LAYER_STEP = 0.5
 # Maps are rounded to this part of a pixel, which halves their size on disk and is far below what can be measured.
 MAP_STEP = 1 / 1024
-CHUNK = 4  # pairs that a process makes at a time
+CHUNK = 4  # pairs that a process makes at a time, of one photograph at one scale
 
 Map: TypeAlias = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
 
@@ -76,9 +78,11 @@ class Settings:
         noise: standard deviation at white, in linear light, white being 1; falls with the square root of the light, as
             that of photons does. Each pair has its own, up to it.
         bits: of a channel of the pictures, 8 or 16.
-        scale: of the photographs, before patches are cut from them. Large ones are rarely sharp to the pixel.
+        scale: of the photographs, before patches are cut from them. Of several, the pairs of a photograph take those in
+            turn at which it is large enough. Large photographs are rarely sharp to the pixel; small copies are.
         test_fraction: the part of the photographs that is kept for the test, chosen by their names.
         test: the names of the photographs to keep instead.
+        test_patch, test_patches: `patch` and `patches` for the test; the same if None.
         seed: of everything random; the choice of photographs is not.
     """
 
@@ -88,15 +92,28 @@ class Settings:
     misalignment: float = 4.0
     noise: float = 0.01
     bits: int = 8
-    scale: float = 1.0
+    scale: tuple[float, ...] = (1.0,)
     test_fraction: float = 0.2
     test: tuple[str, ...] = ()
+    test_patch: int | None = None
+    test_patches: int | None = None
     seed: int = 0
 
     @property
     def margin(self) -> int:
         """What a patch needs of the photograph around it, pixels: what a disk and a displacement reach."""
         return math.ceil(max(self.blur, self.misalignment)) + 4
+
+    @property
+    def extent(self) -> int:
+        """Height and width that a photograph must have, pixels: the patch and what is around it."""
+        return self.patch + 2 * self.margin
+
+    def of_split(self, split: str) -> "Settings":
+        """Those of the pairs in a folder of OUT, "train_patches" or "test"."""
+        if split != "test":
+            return self
+        return dataclasses.replace(self, patch=self.test_patch or self.patch, patches=self.test_patches or self.patches)
 
 
 class SyntheticPair(NamedTuple):
@@ -169,7 +186,9 @@ def _installed(name: str) -> tuple[Array, Array | None]:
 
 
 def _unit(photograph: NDArray[np.uint8]) -> Array:
-    return np.asarray(photograph, np.float32) / np.float32(255)
+    """(H, W, 3), of (H, W) too."""
+    colour = np.stack([photograph] * 3, axis=2) if photograph.ndim == 2 else photograph
+    return np.asarray(colour, np.float32) / np.float32(255)
 
 
 def make_pair(
@@ -180,11 +199,10 @@ def make_pair(
     Args:
         photograph: (H, W, 3), sRGB, 0 … 1, at least patch + 2 margin each way.
         disparity: (H, W), finite, larger where nearer; a random one without.
-        settings: of which `patches`, `scale`, `test_fraction` and `seed` play no part here.
+        settings: of which those that choose photographs, count pairs or scale play no part here.
         generator: of all that is random.
     """
-    extent = settings.patch + 2 * settings.margin
-    window = _detailed_window(photograph, extent, generator)
+    window = _detailed_window(photograph, settings.extent, generator)
     inside = (slice(settings.margin, -settings.margin),) * 2
     srgb = photograph[window]
     depth = random_disparity(srgb, generator) if disparity is None else _normalised(disparity[window])
@@ -395,13 +413,17 @@ def find_originals(photos: Path | None, disparity: Path | None) -> list[Original
     return [Original(path.stem, path, disparities.get(path.stem)) for path in files]
 
 
+def fitting_scales(original: Original, settings: Settings) -> list[float]:
+    """Those scales at which a photograph is large enough for patches."""
+    return [scale for scale in settings.scale if min(original.size(scale)) >= settings.extent]
+
+
 def problem_of(original: Original, settings: Settings) -> str | None:
     """Why no pairs can be made of a photograph; decodes it."""
     try:
-        height, width = original.size(settings.scale)
-        extent = settings.patch + 2 * settings.margin
-        if min(height, width) < extent:
-            needed = f"must have {extent} each way: the patch, and {settings.margin} around it"
+        if not fitting_scales(original, settings):
+            height, width = original.size(max(settings.scale))
+            needed = f"must have {settings.extent} each way: the patch, and {settings.margin} around it"
             return f"{original.photograph or original.name} is {width} × {height} pixels, and {needed}"
         original.load()
     except ImageError as error:
@@ -409,14 +431,14 @@ def problem_of(original: Original, settings: Settings) -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=1)  # the chunks of one photograph follow each other
+@functools.lru_cache(maxsize=1)  # the chunks of one photograph at one scale follow each other
 def _loaded(original: Original, scale: float) -> tuple[Array, Array | None]:
     return original.load(scale)
 
 
-def write_pairs(original: Original, numbers: Sequence[int], settings: Settings, folder: Path) -> int:
+def write_pairs(original: Original, scale: float, numbers: Sequence[int], settings: Settings, folder: Path) -> int:
     """Make the pairs with these numbers and write them; how many."""
-    photograph, disparity = _loaded(original, settings.scale)
+    photograph, disparity = _loaded(original, scale)
     for index in numbers:
         generator = np.random.default_rng([settings.seed, zlib.crc32(original.name.encode()), index])
         pair = make_pair(photograph, disparity, settings, generator)
@@ -440,8 +462,8 @@ def pair_files(folder: Path, original: Original, index: int) -> dict[str, Path]:
 def write_dataset(originals: Sequence[Original], settings: Settings, out: Path, workers: int = 1) -> int:
     """Make all pairs that are not there yet, with a progress bar.
 
-    What is there must be of the same settings and photographs, except that `patches` may grow. Killed at any moment, it
-    goes on when called again, and the pairs come out as they would have.
+    What is there must be of the same settings and photographs, except that `patches` and `test_patches` may grow.
+    Killed at any moment, it goes on when called again, and the pairs come out as they would have.
 
     Args:
         originals: at least two; see `find_originals`.
@@ -458,8 +480,8 @@ def write_dataset(originals: Sequence[Original], settings: Settings, out: Path, 
     description = describe(splits, settings)
     _refuse_other_settings(out / SETTINGS_FILE, description)
     with _processes(workers) as call:
-        checks = call(problem_of, [(original, settings) for original in originals])
-        found = list(tqdm(checks, "checking photographs", len(originals), delay=3))
+        tasks = [(original, settings.of_split(split)) for split, members in splits.items() for original in members]
+        found = list(tqdm(call(problem_of, tasks), "checking photographs", len(tasks), delay=3))
         if problems := sorted(filter(None, found)):
             raise DataError(problems)
         for split in splits:
@@ -467,25 +489,38 @@ def write_dataset(originals: Sequence[Original], settings: Settings, out: Path, 
                 (out / split / part).mkdir(parents=True, exist_ok=True)
         with replacing(out / SETTINGS_FILE) as file:
             file.write(json.dumps(description, indent=2).encode() + b"\n")
-        tasks = _missing(splits, settings, out)
-        total, missing = settings.patches * len(originals), sum(len(task[1]) for task in tasks)
+        chunks = [
+            chunk
+            for split, members in splits.items()
+            for original in members
+            for chunk in _missing(original, settings.of_split(split), out / split)
+        ]
+        total = sum(settings.of_split(split).patches * len(members) for split, members in splits.items())
+        missing = sum(len(chunk.numbers) for chunk in chunks)
         with tqdm(desc="synthesizing", total=total, initial=total - missing, unit="pair") as progress:
-            for made in call(write_pairs, tasks):
+            for made in call(write_pairs, chunks):
                 progress.update(made)
     return missing
 
 
-def _missing(
-    splits: dict[str, list[Original]], settings: Settings, out: Path
-) -> list[tuple[Original, list[int], Settings, Path]]:
-    """What `write_pairs` has to do."""
-    tasks = []
-    for split, originals in splits.items():
-        for original in originals:
-            missing = [index for index in range(settings.patches) if not _is_there(out / split, original, index)]
-            for first in range(0, len(missing), CHUNK):
-                tasks.append((original, missing[first : first + CHUNK], settings, out / split))
-    return tasks
+class Chunk(NamedTuple):
+    """Arguments of `write_pairs`."""
+
+    original: Original
+    scale: float
+    numbers: list[int]
+    settings: Settings
+    folder: Path
+
+
+def _missing(original: Original, settings: Settings, folder: Path) -> Iterator[Chunk]:
+    """The pairs of a photograph that are not there yet, one scale after the other."""
+    scales = fitting_scales(original, settings)
+    for turn, scale in enumerate(scales):
+        numbers = range(turn, settings.patches, len(scales))
+        missing = [index for index in numbers if not _is_there(folder, original, index)]
+        for first in range(0, len(missing), CHUNK):
+            yield Chunk(original, scale, missing[first : first + CHUNK], settings, folder)
 
 
 def _is_there(folder: Path, original: Original, index: int) -> bool:
@@ -494,8 +529,9 @@ def _is_there(folder: Path, original: Original, index: int) -> bool:
 
 def describe(splits: dict[str, list[Original]], settings: Settings) -> dict[str, Any]:
     """For the file of the settings."""
+    test = settings.of_split("test")
     return {
-        "settings": dataclasses.asdict(settings) | {"test": list(settings.test)},
+        "settings": to_dict(settings) | {"test_patch": test.patch, "test_patches": test.patches},
         "photographs": {split: [original.name for original in originals] for split, originals in splits.items()},
         "with_disparity": [
             original.name
@@ -520,7 +556,7 @@ def _refuse_other_settings(path: Path, description: dict[str, Any]) -> None:
     differing = [
         f"{name} was {then.get(name)} and is {value}"
         for name, value in now.items()
-        if then.get(name) != value and name != "patches"
+        if then.get(name) != value and name not in ("patches", "test_patches")
     ]
     if differing:
         raise DataError([f"{path.parent} holds pairs of other settings: {line}" for line in differing])
@@ -590,7 +626,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bits", type=int, choices=(8, 16), default=default.bits, help="of the channels of the pictures"
     )
     parser.add_argument(
-        "--scale", type=number(0.01, 1), default=default.scale, help="of the photographs, before all else"
+        "--scale",
+        type=number(0.01, 1),
+        nargs="+",
+        default=default.scale,
+        help="of the photographs, before all else; of several, the pairs of a photograph take those in turn at which "
+        "it is large enough",
     )
     parser.add_argument(
         "--test-fraction",
@@ -605,28 +646,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="those kept for it instead, without their suffix",
     )
+    parser.add_argument(
+        "--test-patch", type=integer(32, 4096), help="height and width in the test, pixels; --patch if not given"
+    )
+    parser.add_argument(
+        "--test-patches", type=integer(1, 99999), help="pairs of each photograph in the test; --patches if not given"
+    )
     parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=default.seed, help="of the random numbers")
-    parser.add_argument("--workers", type=integer(1, 1024), default=_processors(), help="processes")
+    parser.add_argument("--workers", type=integer(1, 1024), default=processors(), help="processes")
 
 
-def _processors() -> int:
+def processors() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the pairs. Exit status: 0, 1 if a process died, 130 if interrupted."""
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Settings)}
-    settings = Settings(**values | {"test": tuple(args.test)})
+    settings = Settings(**values | {"scale": tuple(args.scale), "test": tuple(args.test)})
     start = time.perf_counter()
     try:
-        if settings.misalignment > settings.patch / 8:
-            limit = f"at most {settings.patch / 8:g}, an eighth of the patch"
+        patch = min(settings.patch, settings.of_split("test").patch)
+        if settings.misalignment > patch / 8:
+            limit = f"at most {patch / 8:g}, an eighth of the patch"
             raise DataError([f"--misalignment must be {limit}, got {settings.misalignment:g}"])
         originals = find_originals(args.photos, args.disparity)
         writable_folder(args.out)
         for split, members in split_photographs(originals, settings).items():
             names = textwrap.shorten(", ".join(original.name for original in members), 80, placeholder=" …")
-            print(f"{split}: {settings.patches * len(members)} pairs of {len(members)} photographs: {names}")
+            count = settings.of_split(split).patches * len(members)
+            print(f"{split}: {count} pairs of {len(members)} photographs: {names}")
         made = write_dataset(originals, settings, args.out, args.workers)
     except KeyboardInterrupt:
         return _failed("interrupted; the same command goes on", 130)

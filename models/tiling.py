@@ -151,14 +151,14 @@ class TiledFramework:
         probe = self._probe("deblur", lambda part: self.framework(part), [image])
         return self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
 
-    def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:
-        """The blur that leads from the deblurred image to the blurry one, as the reblurring network sees it.
+    def reblur(self, deblurred: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The deblurred image blurred again to be as the blurry one, and the blur that the reblurring network found.
 
         Args:
             deblurred, image: (3, H, W), 0 … 1, float32, on the CPU.
 
         Returns:
-            (1, H, W), RMS radius, pixels.
+            (3, H, W), and (1, H, W): the RMS radius of the blur, pixels.
 
         Raises:
             UserError: the framework has no reblurring network, or there is too little memory.
@@ -167,14 +167,21 @@ class TiledFramework:
         if network is None:
             raise UserError("the framework must have a reblurring network for the blur radius, and has none")
 
-        def radius(deblurred: Tensor, image: Tensor) -> Tensor:
-            return network(deblurred, image).radius
+        def reblurred(deblurred: Tensor, image: Tensor) -> Tensor:
+            found = network(deblurred, image)
+            return torch.cat([found.image, found.radius], dim=1)
 
         def whole(layout: Layout) -> Tensor:
-            return self._joined("blur radius", radius, [deblurred, image], 1, layout)
+            return self._joined("reblurring", reblurred, [deblurred, image], 4, layout)
 
-        probe = self._probe("reblur", radius, [deblurred, image])
-        return self._fitting(whole, image, probe, max(network.seeds.reach, network.weights.reach), 1)
+        probe = self._probe("reblur", reblurred, [deblurred, image])
+        reach = max(network.seeds.reach, network.weights.reach, max(network.reblur.radii))
+        both = self._fitting(whole, image, probe, reach, 1)
+        return both[:3], both[3:]
+
+    def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:
+        """The second that `reblur` returns."""
+        return self.reblur(deblurred, image)[1]
 
     @property
     def _pools(self) -> bool:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from models.data.layouts import DataError
 from models.images import ImageError
-from models.training.config import RECIPES, dump_config, load_config
+from models.training.config import RECIPES, TrainingConfig, dump_config, load_config
 from models.training.loop import NonFiniteError, Run, prepare, train
 from models.training.processes import join_processes
 
@@ -32,11 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train. The exit status.
-
-    0; 2 for what cannot be used, before anything is written; 1 if the run ended by an error, 128 and the number of the
-    signal if it ended by one. After these two `resume=auto` goes on.
-    """
+    """Train. The exit status of `execute`."""
     try:
         config = load_config(args.config, args.overrides)
     except ValueError as error:
@@ -44,18 +40,27 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(dump_config(config), end="")
         return 0
+    return execute(config)
+
+
+def execute(config: TrainingConfig, task: str = "train") -> int:
+    """Train, and tell what goes wrong, in the name of a task. The exit status.
+
+    0; 2 for what cannot be used, before anything is written; 1 if the run ended by an error, 128 and the number of the
+    signal if it ended by one. After these two `resume=auto` goes on.
+    """
     with ExitStack() as stack:
         try:
             prepared = prepare(config, stack.enter_context(join_processes(config.device)))
         except (ValueError, ModuleNotFoundError) as error:
-            return _failed(str(error), 2)
+            return _failed(str(error), 2, task)
         try:
             received = train(prepared)
         except (DataError, ImageError, NonFiniteError) as error:
-            return _failed(f"{error}{_way_on(prepared)}", 1)
+            return _failed(f"{error}{_way_on(prepared)}", 1, task)
         except OSError as error:
             where = error.filename or config.out
-            return _failed(f"cannot write to {where}: {error.strerror or error}{_way_on(prepared)}", 1)
+            return _failed(f"cannot write to {where}: {error.strerror or error}{_way_on(prepared)}", 1, task)
     return 0 if received is None else 128 + received
 
 
@@ -64,7 +69,7 @@ def _way_on(prepared: Run) -> str:
     return f"; resume=auto goes on after step {steps[-1]}" if steps else ""
 
 
-def _failed(reason: str, status: int) -> int:
+def _failed(reason: str, status: int, task: str = "train") -> int:
     rank = os.environ.get("RANK", "0")
-    print(f"python -m models train: error: {'' if rank == '0' else f'process {rank}: '}{reason}", file=sys.stderr)
+    print(f"python -m models {task}: error: {'' if rank == '0' else f'process {rank}: '}{reason}", file=sys.stderr)
     return status

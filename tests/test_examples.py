@@ -33,6 +33,19 @@ def test_depth_from_defocus(tmp_path):
     assert np.abs(truth.astype(float) - found).mean() < np.abs(truth.astype(float) - truth.mean((0, 1))).mean() / 2
 
 
+def test_recover_blur(tmp_path):
+    printed = run("recover_blur.py", tmp_path, "--scale", "0.3", "--steps", "40")
+    before, after = map(float, re.findall(r"to out of focus: PSNR (\S+)", printed))
+    assert after > before + 15
+    assert float(re.search(r"correlation (\S+),", printed)[1]) > 0.9
+    assert float(re.search(r"mean error (\S+) px", printed)[1]) < 0.35
+    picture = cv2.imread(str(tmp_path / "recover-blur.png")).astype(float)
+    sharp, blurry, found, true = (picture[:, 230 * index : 230 * index + 222] for index in range(4))
+    assert picture.shape == (150, 4 * 230 + 102, 3)
+    assert np.abs(np.diff(blurry, axis=1)).mean() < 0.8 * np.abs(np.diff(sharp, axis=1)).mean()
+    assert np.abs(found - true).mean() < np.abs(true - true.mean((0, 1))).mean() / 2
+
+
 def test_bokeh(tmp_path):
     kept = float(re.search(r"light kept: (\S+) %", run("bokeh.py", tmp_path))[1])
     assert 95 < kept < 105

@@ -149,7 +149,7 @@ def contents(folder: Path):
 
 def test_pairs_and_truth_load_as_sdd(folder):
     train, test = (load_pairs([f"sdd:{folder}"], split, truth=True, decode=True) for split in ("train", "test"))
-    assert (len(train), len(test)) == (12, 3)
+    assert (len(train), len(test)) == (21, 6)
     photographs = [{pair.name.rpartition("_")[0] for pair in pairs} for pairs in (train, test)]
     assert photographs[0].isdisjoint(photographs[1])
     assert photographs[0] | photographs[1] == set(synthesize.INSTALLED)
@@ -189,7 +189,7 @@ def test_it_goes_on_where_it_was_killed(folder, tmp_path):
     process.kill()
     process.communicate(timeout=120)  # returns once all that share its output have ended: its other processes too
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*/flow/*.tif")}
-    assert len(before) < 15
+    assert len(before) < 27
     assert main([*arguments[:-1], "1"]) == 0
     assert {name: data for name, data in contents(tmp_path).items() if not name.endswith(".part")} == contents(folder)
     assert {path: path.stat().st_mtime_ns for path in before} == before, "what was there is not made again"
@@ -206,6 +206,51 @@ def test_more_patches_are_added_and_other_settings_refused(folder, tmp_path, cap
     assert "noise was 0.01 and is 0.5" in message
     assert "test was" in message
     assert contents(tmp_path) == contents(folder)
+
+
+def test_pairs_take_the_scales_in_turn_at_which_a_photograph_is_large_enough(photos, tmp_path, capsys):
+    """By the spacing of stripes, 12 pixels in the photographs."""
+    for name, size in (("large.png", (160, 160)), ("small.png", (60, 160))):
+        stripes = 0.5 + 0.4 * np.sin(np.arange(size[1]) * 2 * np.pi / 12)
+        images.write(photos / name, np.tile(stripes[None, :, None].astype(np.float32), (size[0], 1, 3)))
+    options = ["--photos", str(photos), "--out", str(tmp_path / "out"), *SMALL, "--scale", "1", "0.5", "--noise", "0"]
+    command = ["synthesize", *options, "--test", "a", "--patches"]
+    assert main([*command, "1"]) == main([*command, "5"]) == 0
+    for name, expected in (("large", [12, 6, 12, 6, 12]), ("small", [12] * 5)):
+        spacings = []
+        for index in range(5):
+            row = images.read(tmp_path / f"out/train_patches/aligned/{name}_{index:05d}.png").pixels[16, :, 1]
+            spectrum = np.abs(np.fft.rfft(row - row.mean(), 32 * 12))
+            spacings.append(32 * 12 / np.argmax(spectrum))
+        assert spacings == pytest.approx(expected, rel=0.1), name
+    assert json.loads((tmp_path / "out/synthesis.json").read_text())["settings"]["scale"] == [1, 0.5]
+    assert main([*command, "5", "--scale", "1"]) == 2
+    assert "scale was [1.0, 0.5] and is [1.0]" in capsys.readouterr().err
+
+
+def test_each_scale_of_a_photograph_is_loaded_once(photos, tmp_path, monkeypatch):
+    loaded = []
+    load = Original.load
+    monkeypatch.setattr(synthesize.Original, "load", lambda self, scale=1: loaded.append(scale) or load(self, scale))
+    monkeypatch.setattr(synthesize, "problem_of", lambda *_: None)  # loads all of them, to see that they decode
+    settings = Settings(patch=32, patches=2 * synthesize.CHUNK + 1, blur=1, misalignment=1, scale=(1, 0.9, 0.8))
+    synthesize.write_dataset(synthesize.find_originals(photos, None), settings, tmp_path / "out")
+    assert loaded == 2 * [1, 0.9, 0.8]
+
+
+def test_the_test_has_patches_of_its_own_size_and_number(photos, tmp_path, capsys):
+    command = ["synthesize", "--photos", str(photos), "--out", str(tmp_path / "out"), *SMALL, "--patches", "2"]
+    assert main([*command, "--test-patch", "48", "--test-patches", "3"]) == 0
+    assert "test: 3 pairs of 1 photographs" in capsys.readouterr().out
+    for split, count, size in (("train", 2, 32), ("test", 3, 48)):
+        pairs = load_pairs([f"sdd:{tmp_path / 'out'}"], split, truth=True)
+        assert len(pairs) == count
+        assert all(images.read_size(pair.blurry) == (size, size) for pair in pairs)
+    assert main([*command, "--test-patch", "48", "--test-patches", "4"]) == 0, "more may be added"
+    assert main(command) == 2
+    assert "test_patch was 48 and is 32" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "other"), "--test-patch", "64"]) == 2
+    assert "is 80 × 70 pixels, and must have 76 each way: the patch, and 6 around it" in capsys.readouterr().err
 
 
 def test_any_folder_of_photographs_with_disparities_where_there_are(tmp_path):
@@ -241,11 +286,13 @@ def test_test_photographs_are_chosen_by_their_names():
         assert len(synthesize.split_photographs(originals, Settings(test_fraction=fraction))["test"]) == expected
 
 
-def test_the_installed_photographs_are_in_colour():
+def test_the_installed_photographs_come_as_rgb_grey_ones_alike_in_all_channels():
+    grey = ("brick", "camera", "coins", "grass", "gravel")
     for name in synthesize.INSTALLED:
         photograph, _ = Original(name).load()
-        assert photograph.ndim == 3
-        assert np.abs(photograph[..., 0] - photograph[..., 2]).mean() > 0.02, name
+        assert photograph.shape == (*Original(name).size(), 3)
+        difference = np.abs(photograph[..., 0] - photograph[..., 2]).mean()
+        assert difference == 0 if name in grey else difference > 0.02, name
     assert Original("motorcycle").load(0.5)[1].shape == (250, 370)
     assert Original("astronaut").size(0.5) == (256, 256)
 
@@ -281,6 +328,7 @@ def test_everything_wrong_with_photographs_is_told_before_any_work(photos, tmp_p
     ("options", "message"),
     [
         (["--misalignment", "5"], "--misalignment must be at most 4, an eighth of the patch, got 5"),
+        (["--patch", "64", "--test-patch", "32", "--misalignment", "5"], "--misalignment must be at most 4"),
         (["--disparity", "."], "--disparity needs --photos"),
         (["--photos", "absent"], "absent cannot be read: No such file"),
         (["--photos", "PHOTOS/one"], "must hold 2 photographs at least, one to train on and one to test, got 0"),
@@ -314,6 +362,7 @@ def test_bad_input_gets_one_error_before_any_work(photos, tmp_path, capsys, opti
         (["--out", "x", "--patch", "0"], "--patch: must be an integer from 32 to 4096, got '0'"),
         (["--out", "x", "--noise", "much"], "--noise: must be a number from 0 to 1, got 'much'"),
         (["--out", "x", "--bits", "12"], "--bits: invalid choice: 12"),
+        (["--out", "x", "--scale", "1", "2"], "--scale: must be a number from 0.01 to 1, got '2'"),
     ],
 )
 def test_impossible_options_are_refused(arguments, message, capsys):

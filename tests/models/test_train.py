@@ -56,11 +56,17 @@ TINY = [
 ]
 
 
+def synthesize(out, patches):
+    """Of the photographs in colour."""
+    options = ["--patch", "48", "--misalignment", "1.5", "--blur", "2", "--workers", "1"]
+    grey = ["--test", "brick", "camera", "coins", "grass", "gravel"]
+    assert main(["synthesize", "--out", str(out), "--patches", str(patches), *options, *grey]) == 0
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     out = tmp_path_factory.mktemp("synthetic")
-    options = ["--patch", "48", "--patches", "4", "--misalignment", "1.5", "--blur", "2", "--workers", "1"]
-    assert main(["synthesize", "--out", str(out), *options]) == 0
+    synthesize(out, patches=4)
     return out
 
 
@@ -418,8 +424,7 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(
 def test_a_run_with_other_pairs_does_not_go_on(config_file, data, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(config_file, run, "schedule.steps=1", "schedule.boundary=0") == 0
-    assert main(["synthesize", "--out", str(data), "--patch", "48", "--patches", "5", "--misalignment", "1.5",
-                 "--blur", "2", "--workers", "1"]) == 0  # fmt: skip
+    synthesize(data, patches=5)
     try:
         assert train(config_file, run, "schedule.steps=1", "schedule.boundary=0", "resume=auto") == 2
         assert "the pairs to train on are not those with which the run in" in capsys.readouterr().err

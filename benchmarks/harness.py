@@ -7,6 +7,7 @@ call, and its error.
 
 import argparse
 import datetime
+import functools
 import json
 import os
 import platform
@@ -250,6 +251,10 @@ def time_in_turns(
 # ---- A benchmark ----
 
 
+def _append_results(results: list[Tensor], call: Callable[[], Sequence[Tensor]]) -> None:
+    results.extend(call())
+
+
 def measure(problem: Problem, contenders: Sequence[Contender], seconds: float, *, tolerance: float) -> list[Row]:
     """Both passes of every contender: checked, their memory measured, then timed in turns.
 
@@ -268,11 +273,12 @@ def measure(problem: Problem, contenders: Sequence[Contender], seconds: float, *
                 row.note = f"not run: {contender.not_run}"
                 continue
             call = make_call(contender.function, pass_, problem.tensors, problem.grad_output)
-            row.error = error(call(), problem, pass_)
+            results: list[Tensor] = []  # of the same call: the naive ones take seconds
+            row.peak_mb = peak_memory(functools.partial(_append_results, results, call)) / 1e6
+            row.error = error(results, problem, pass_)
             if not row.error <= tolerance:
                 what = f"{row.impl}, {problem.op}, {pass_}, {row.shape}"
                 raise SystemExit(f"{what}: error {row.error:.2g}, at most {tolerance} allowed")
-            row.peak_mb = peak_memory(call) / 1e6
             calls.append(call)
             running.append(row)
         cold = [row.cache == "cold" for row in running]

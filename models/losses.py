@@ -24,9 +24,9 @@ class LossConfig:
     # the blur that they should find.
     detach_seeds: bool = True
     # Which picture the reblurring network compares with the blurry one in training, to find the blur between them. As
-    # published "deblurred": then a deblurring network that changes nothing, and kernels that do nothing, fit perfectly,
-    # and before deblurring is good that is where both go. "sharp", warped: then it is the blur of the lens that is
-    # found, from the first step on, and under it the deblurred picture has to look like the blurry one.
+    # published "deblurred", in the second stage: which is not sharp yet, so that what is found is less than the blur of
+    # the lens, and where nothing was deblurred, nothing. "sharp", warped: the blur of the lens, from the first step on,
+    # and under it the deblurred picture has to look like the blurry one.
     blur_from: str = "sharp"
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from models.training import loop
 from models.training.config import (
     RECIPES,
     AlignmentConfig,
+    OptimizerConfig,
     ScheduleConfig,
     differing_keys,
     dump_config,
@@ -164,7 +165,7 @@ def test_bad_files_are_refused_by_name(tmp_path, capsys):
         assert main(["train", "--config", str(path)]) == 2
         assert message in capsys.readouterr().err
     assert main(["train", "--config", "nowhere"]) == 2
-    assert "cannot read nowhere: No such file or directory; there are the recipes demo, official, reblur" in (
+    assert "cannot read nowhere: No such file or directory; there are the recipes compact, demo, official, reblur" in (
         capsys.readouterr().err
     )
 
@@ -239,6 +240,18 @@ def test_schedules():
     assert ScheduleConfig(first="reblur").map_scale(0) == 1
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [({"avx512_bf16": True}, "bfloat16"), ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"), ({}, "float32")],
+)
+def test_the_precision_follows_the_device(monkeypatch, capabilities, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert loop.precision_of(OptimizerConfig(precision="auto"), torch.device("cpu")) == precision
+    assert loop.precision_of(OptimizerConfig(precision="float16"), torch.device("cpu")) == "float16"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert loop.precision_of(OptimizerConfig(precision="auto"), torch.device("cpu")) == "float32"
+
+
 def test_configurations_are_compared_but_for_what_is_free():
     first = {"seed": 0, "out": "a", "data": {"workers": 1, "crop": 2}, "output": {"keep": 1}}
     second = {"seed": 1, "out": "b", "data": {"workers": 2, "crop": 3}, "output": {"keep": 2}, "new": 1}
@@ -311,7 +324,7 @@ def test_it_learns_and_leaves_a_whole_run(config_file, data, tmp_path, capsys):
         ["framework.blur_map=null", "framework.deblur.prior=false", "alignment={mask: calibration, grid: published}"],
         ["framework.blur_map=null", "framework.deblur.prior=false", "framework.reblur=null", "alignment.flow=none"],
         ["framework.deblur.prior=false", "data.augmentation=published", "schedule.boundary=0"],
-        ["losses={blur_from: deblurred, seeds: 0}"],
+        ["losses={blur_from: deblurred, seeds: 0}", "optimizer.precision=auto"],
         ["losses.blur_from=deblurred", "framework.blur_map=null", "framework.deblur.prior=false"],
     ],
 )

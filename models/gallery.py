@@ -107,12 +107,12 @@ FAMILIES = (
 
 
 def load_scene(scale: float) -> tuple[Array, Array]:
-    """The motorcycle, (H, W, 3), linear light, and its circles of confusion, (H, W), radii in pixels."""
+    """The motorcycle, (H, W, 3), linear light, and its circles of confusion, (H, W), signed radii in pixels: `coc`."""
     photograph, disparity = Original("motorcycle").load(scale)
     assert disparity is not None
     height, width = disparity.shape
     in_focus = float(disparity[int(FOCUS[0] * height), int(FOCUS[1] * width)])
-    return to_linear(photograph), np.abs(coc(disparity, in_focus, LARGEST_COC * scale))
+    return to_linear(photograph), coc(disparity, in_focus, LARGEST_COC * scale)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +125,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     writable_folder(args.out)
-    sharp, circles = load_scene(args.scale)
+    sharp, signed = load_scene(args.scale)
+    circles = np.abs(signed)
     image = torch.from_numpy(sharp.transpose(2, 0, 1)[None]).to(args.device)
     radius = torch.from_numpy(circles[None, None]).to(args.device)
 
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     pictures = {
         "sharp": to_bytes(to_srgb(sharp)),
         "radius": coloured(circles, largest, cv2.COLORMAP_VIRIDIS),
-        "lens": to_bytes(to_srgb(render_defocus(sharp, circles))),
+        "lens": to_bytes(to_srgb(render_defocus(sharp, signed))),
     }
     cells = [(family, variant) for family in FAMILIES for variant in VARIANTS]
     with torch.inference_mode():

@@ -33,20 +33,16 @@ def test_page_shows_every_family_and_direction(folder):
 
 
 @pytest.mark.parametrize("family", [family.name for family in gallery.FAMILIES])
-def test_a_normalised_scatter_is_nearest_to_the_rendered_lens(folder, family):
-    """It has neither the halo of the gather nor the rims of the plain scatter."""
+def test_normalising_takes_the_rims_from_a_scatter(folder, family):
     lens = picture(folder, "lens")
-    errors = {
-        variant.name: np.square(picture(folder, f"{family}-{variant.name.replace(', ', '-')}") - lens).mean()
-        for variant in gallery.VARIANTS
-    }
-    assert errors["scatter, normalised"] < min(errors["gather"], errors["scatter"])
+    errors = [np.square(picture(folder, f"{family}-{name}") - lens).mean() for name in ("scatter-normalised", "scatter")]
+    assert errors[0] < 0.6 * errors[1]
 
 
-def test_the_disk_is_nearest_of_all(folder):
+def test_the_disk_is_nearer_to_the_lens_than_the_mirror_lens(folder):
     lens = picture(folder, "lens")
-    errors = {
-        family.name: np.square(picture(folder, f"{family.name}-scatter-normalised") - lens).mean()
-        for family in gallery.FAMILIES
-    }
-    assert min(errors, key=errors.__getitem__) in ("disk_blur", "reblur")
+    disk, mirror = (
+        np.square(picture(folder, f"{family}-scatter-normalised") - lens).mean()
+        for family in ("disk_blur", "radial_blur")
+    )
+    assert disk < 0.8 * mirror

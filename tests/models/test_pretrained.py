@@ -21,7 +21,7 @@ def psnr(picture, target):
 def test_it_is_small_and_has_a_card():
     assert sum(path.stat().st_size for path in BOX.iterdir()) < 8e6
     card = (BOX / "README.md").read_text(encoding="utf-8")
-    for part in ("python -m models train", "python -m models synthesize", "python -m models evaluate", "cannot"):
+    for part in ("-m models train --config compact", "python -m models synthesize", "python -m models evaluate", "cannot"):
         assert part in card
 
 

@@ -17,7 +17,6 @@ Interrupted, the same command goes on, and finished runs are not repeated. Write
 import argparse
 import json
 import multiprocessing
-import os
 import signal
 import statistics
 import sys
@@ -33,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -45,9 +43,10 @@ from models.config import to_dict
 from models.data.layouts import Pair, load_pairs
 from models.data.samples import WholePairs
 from models.errors import describe
+from models.evaluate import to_array
 from models.files import replacing, writable_folder
 from models.framework import Framework
-from models.images import Array, ImageError
+from models.images import ImageError
 from models.training.config import FREE_KEYS, TrainingConfig, differing_keys, load_config
 from models.training.loop import NonFiniteError, git_commit, prepare, train
 from models.training.processes import Processes
@@ -286,13 +285,13 @@ def score(pairs: Sequence[Pair], framework: Framework | None) -> Scores:
     pictures, correlations = [], []
     samples = WholePairs(pairs)
     for sample in (samples[position] for position in range(len(samples))):
-        picture, radius = sample["blurry"][None], None
+        picture, radius = sample["blurry"], None
         if framework is not None:
             picture, radius = _apply(framework, picture)
-        pictures.append(metrics.score(_array(picture), _array(sample["aligned"][None])))
+        pictures.append(metrics.score(to_array(picture), to_array(sample["aligned"])))
         if radius is not None:
-            truth = _array(sample["blur_radius"][None])
-            correlations.append(metrics.score_radius(_array(radius), truth).correlation)
+            truth = to_array(sample["blur_radius"])
+            correlations.append(metrics.score_radius(to_array(radius), truth).correlation)
     known = [correlation for correlation in correlations if correlation is not None]
     return Scores(
         statistics.fmean(picture.psnr for picture in pictures),
@@ -304,14 +303,10 @@ def score(pairs: Sequence[Pair], framework: Framework | None) -> Scores:
 def _apply(framework: Framework, blurry: Tensor) -> tuple[Tensor, Tensor | None]:
     """Deblurred, and the blur radius where there is a reblurring network."""
     framework.eval()
-    blurry = blurry.to(next(framework.parameters()).device)
+    blurry = blurry[None].to(next(framework.parameters()).device)
     deblurred = framework(blurry)
-    return deblurred, None if framework.reblur is None else framework.reblur(deblurred, blurry).radius
-
-
-def _array(image: Tensor) -> Array:
-    """(H, W, C) of (1, C, H, W)."""
-    return np.asarray(image[0].permute(1, 2, 0).float().cpu().numpy(), np.float32)
+    radius = None if framework.reblur is None else framework.reblur(deblurred, blurry).radius[0].cpu()
+    return deblurred[0].cpu(), radius
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -510,7 +505,7 @@ def _work(jobs: "Connection[Any, Any]", threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in training: saves first
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    threading.Thread(target=_end_with_first_process, daemon=True).start()
+    threading.Thread(target=synthesize.end_with_first_process, daemon=True).start()
     with suppress(KeyboardInterrupt, EOFError):
         while True:
             index, job = jobs.recv()
@@ -519,13 +514,6 @@ def _work(jobs: "Connection[Any, Any]", threads: int) -> None:
                 jobs.send(None)
             except RunError as error:
                 jobs.send(error)
-
-
-def _end_with_first_process() -> None:
-    """Were it killed, this one would go on by itself."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
 
 
 # ---- Results ----
@@ -682,6 +670,8 @@ def study_of(args: argparse.Namespace) -> Study:
         overrides=(*(() if args.config else scale.overrides), *args.overrides, *steps),
         seeds=args.seeds or scale.seeds,
         misalignments=tuple(sorted(set(args.misalignments or scale.misalignments))),
+        # Photographs of one's own have other names than those that the scale keeps for the test.
+        pairs=replace(scale.pairs, test=()) if args.photos else scale.pairs,
     )
     study = Study(
         scale,

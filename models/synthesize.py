@@ -582,11 +582,11 @@ def _processes(workers: int) -> Iterator[Map]:
 def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_first_process, daemon=True).start()
+    threading.Thread(target=end_with_first_process, daemon=True).start()
 
 
-def _end_with_first_process() -> None:
-    """Were it killed, this one would wait for work for ever."""
+def end_with_first_process() -> None:
+    """End this process when the one that started it does: were that killed, this one would go on or wait for ever."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)

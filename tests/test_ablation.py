@@ -7,12 +7,13 @@ import shutil
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import FULL, TINY, VARIANTS, Result, Row, Scores
-from models import synthesize
+from models import images, synthesize
 from models.__main__ import main as models_main
 from models.config import to_dict
 from models.data.layouts import load_pairs
@@ -111,6 +112,15 @@ def test_what_cannot_be_compared_is_refused(study, tmp_path, capsys, options, me
     assert error.startswith("python -m benchmarks.ablation: error: ")
     assert message in error
     assert not list((tmp_path / "out").glob("*/settings.json"))
+
+
+def test_photographs_of_ones_own_need_not_have_the_names_of_those_installed(tmp_path):
+    for name in ("one", "two"):
+        images.write(tmp_path / f"{name}.png", np.zeros((4, 4, 3), np.float32))
+    pairs = ablation.study_of(ablation.parse(["--photos", str(tmp_path)])).scale.pairs
+    split = synthesize.split_photographs(synthesize.find_originals(tmp_path, None), pairs)
+    assert [len(originals) for originals in split.values()] == [1, 1]
+    assert ablation.study_of(ablation.parse([])).scale.pairs.test == ("astronaut", "coffee")
 
 
 # What it says

@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
+.PHONY: help build demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
 	@echo "make gallery       show one photograph through every family of kernels, runs/gallery/index.html"
+	@echo "make build         compile what has changed, into the checkout"
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
@@ -25,7 +26,7 @@ help:
 # where it keeps what it has compiled.
 $(VENV)/.installed: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch numpy setuptools ninja pybind11
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch numpy setuptools ninja
 	REBLUR_OPS_NO_NATIVE=1 $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
 	    --no-build-isolation -e '.[models,dev]'
 	touch $@
@@ -33,6 +34,8 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 $(VENV)/.built: $(VENV)/.installed setup.py $(NATIVE_SOURCES)
 	$(BIN)/python setup.py -q build_clib build_ext --inplace
 	touch $@
+
+build: $(VENV)/.built
 
 demo: $(VENV)/.built
 	$(BIN)/python -m models demo
@@ -75,4 +78,4 @@ readme-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.readme
 
 clean:
-	rm -rf $(VENV) build runs *.egg-info reblur_ops/*.so
+	rm -rf $(VENV) build dist runs *.egg-info reblur_ops/*.so reblur_ops/_build.json

@@ -1,28 +1,44 @@
-"""Builds reblur_ops._C against the torch that is installed; the rest is in pyproject.toml.
+"""Builds reblur_ops._C on torch's stable ABI; the rest is in pyproject.toml.
 
 Environment:
     REBLUR_OPS_NO_NATIVE=1   compile nothing: pure PyTorch answers
     FORCE_CPU=1              no CUDA, even where it could be built
-    FORCE_CUDA=1             CUDA, even where no GPU is visible; an error where it cannot be built
-    TORCH_CUDA_ARCH_LIST     the architectures, as torch.utils.cpp_extension reads it; without it the visible GPU's, or
-                             where none is visible those in DEFAULT_ARCHITECTURES
+    FORCE_CUDA=1             an error where CUDA cannot be built
+    TORCH_CUDA_ARCH_LIST     the architectures, as torch.utils.cpp_extension reads it; without it the visible GPUs', or
+                             where none is visible those in DEFAULT_ARCHITECTURES that nvcc knows
     MAX_JOBS                 how many files are compiled at a time
+
+What was decided, and why, is printed (`pip install -v` shows it) and kept: `python -m reblur_ops`.
 """
 
 import os
 import platform
+import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "build_support"))
+
+from backend import find_torch, flag  # noqa: E402
+
+record = runpy.run_path(str(ROOT / "reblur_ops" / "record.py"))
 CSRC = Path("csrc")
-CXX_FLAGS = ["-O3", "-g0", "-Wall", "-Wno-unknown-pragmas"]
-# Our sources are C++17, but torch's headers want C++20 from 2.14 on; the extension gets it from torch. GCC 12 takes its
-# own AVX-512 intrinsics for uninitialised reads, and tells of an ABI change in GCC 4.6.
-KERNEL_FLAGS = [*CXX_FLAGS, "-std=c++20", "-fPIC", "-Wno-maybe-uninitialized", "-Wno-psabi"]
-DEFAULT_ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+BUILDING = {"bdist_wheel", "build", "build_clib", "build_ext", "build_py", "develop", "editable_wheel", "install"}
+# Torch's headers want C++20 from 2.14 on.
+CXX_FLAGS = ["-O3", "-g0", "-Wall", "-Wno-unknown-pragmas", "-std=c++20", "-fvisibility=hidden"]
+# GCC 12 takes its own AVX-512 intrinsics for uninitialised reads, and tells of an ABI change in GCC 4.6.
+KERNEL_FLAGS = [*CXX_FLAGS, "-fPIC", "-Wno-maybe-uninitialized", "-Wno-psabi"]
+# One build serves every Python and torch from these on.
+PYTHON_ABI = "cp310"
+TORCH_ABI = "0x020a000000000000ULL"
+DEFAULT_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 INSTRUCTION_SETS = {
     "default": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -30,73 +46,74 @@ INSTRUCTION_SETS = {
 }
 
 
-def flag(name: str) -> bool:
-    return os.environ.get(name, "0") not in ("", "0")
+def refuse(message: str) -> None:
+    sys.exit(f"reblur_ops: {message}")
 
 
-def cuda_architectures(torch, cpp_extension) -> str:
-    """The CUDA architectures to compile for, "" for none; says which and why."""
-    wanted = flag("FORCE_CUDA")
+def cuda_obstacle(torch, cpp_extension) -> str:
+    """Why CUDA is not built; "" where it is."""
     if flag("FORCE_CPU"):
-        obstacle = "FORCE_CPU is set"
-    elif torch.version.cuda is None:
-        obstacle = "this torch was built without CUDA"
-    elif cpp_extension.CUDA_HOME is None:
-        obstacle = "there is no CUDA toolkit: nvcc is not on the PATH and CUDA_HOME is not set"
-    elif not torch.cuda.is_available() and not wanted:
-        obstacle = "no GPU is visible; FORCE_CUDA=1 compiles for one all the same"
-    else:
-        obstacle = ""
-    if obstacle and wanted:
-        sys.exit(f"reblur_ops: FORCE_CUDA is set, but {obstacle}")
+        return "FORCE_CPU is set"
+    if torch.version.cuda is None:
+        return "this torch was built without CUDA"
+    if cpp_extension.CUDA_HOME is None:
+        return "there is no CUDA toolkit: nvcc is not on the PATH and CUDA_HOME is not set"
+    return ""
+
+
+def known_architectures(cuda_home: str) -> str:
+    """DEFAULT_ARCHITECTURES that this toolkit knows; the newest also as PTX, for GPUs to come."""
+    nvcc = Path(cuda_home) / "bin" / "nvcc"
+    listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
+    known = [name for name in DEFAULT_ARCHITECTURES if f"compute_{name.replace('.', '')}" in listed]
+    return ";".join(known) + "+PTX"
+
+
+def cuda_architectures(torch, cpp_extension) -> tuple[str, str]:
+    """The CUDA architectures to compile for, "" for none; and why."""
+    obstacle = cuda_obstacle(torch, cpp_extension)
     if obstacle:
-        print(f"reblur_ops: compiling for CPU alone, because {obstacle}")
-        return ""
-    if "TORCH_CUDA_ARCH_LIST" in os.environ:
+        if flag("FORCE_CUDA"):
+            refuse(f"FORCE_CUDA is set, but {obstacle}")
+        return "", f"compiled for CPU alone, because {obstacle}"
+    if os.environ.get("TORCH_CUDA_ARCH_LIST"):
         reason = "TORCH_CUDA_ARCH_LIST says so"
     elif torch.cuda.is_available():
         found = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}
         os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(f"{major}.{minor}" for major, minor in sorted(found))
         reason = "these GPUs are visible"
     else:
-        os.environ["TORCH_CUDA_ARCH_LIST"] = DEFAULT_ARCHITECTURES  # cpp_extension raises where it finds none
-        reason = "no GPU is visible, and FORCE_CUDA is set"
+        os.environ["TORCH_CUDA_ARCH_LIST"] = known_architectures(cpp_extension.CUDA_HOME)
+        reason = "there is a CUDA toolkit, and no GPU is visible to choose by"
     architectures = os.environ["TORCH_CUDA_ARCH_LIST"]
-    print(f"reblur_ops: compiling for CPU and CUDA {architectures}, because {reason}")
-    return architectures
+    return architectures, f"compiled for CPU and CUDA {architectures}, because {reason}"
 
 
-def native() -> dict:
-    """What to compile, as arguments of setup()."""
-    if flag("REBLUR_OPS_NO_NATIVE"):
-        print("reblur_ops: nothing is compiled, because REBLUR_OPS_NO_NATIVE is set")
-        return {}
+def check_environment() -> None:
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        refuse(f"building needs setuptools >= 77, found {setuptools.__version__}; pip install 'setuptools>=77,<82'")
     if flag("FORCE_CPU") and flag("FORCE_CUDA"):
-        sys.exit("reblur_ops: FORCE_CPU and FORCE_CUDA are both set; set one")
-    try:
-        import pybind11
-        import torch
-        from torch.utils import cpp_extension
-    except ImportError as error:
-        sys.exit(
-            f"reblur_ops is built against the torch that is installed, and found none to build with: {error}.\n"
-            "Install torch, pybind11 and ninja, then `pip install --no-build-isolation .`; "
-            "or set REBLUR_OPS_NO_NATIVE=1 for pure Python."
-        )
-    architectures = cuda_architectures(torch, cpp_extension)
+        refuse("FORCE_CPU and FORCE_CUDA are both set; set one")
 
-    # The kernels once per instruction set, as static libraries: one extension has one set of flags.
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    sets = INSTRUCTION_SETS if x86 else {"default": []}
-    includes = [str(CSRC), *cpp_extension.include_paths()]
-    macros = [("REBLUR_X86", None)] if x86 else []
-    kernel_headers = [str(path) for path in sorted(CSRC.rglob("*")) if path.suffix in (".h", ".cuh", ".inl")]
-    libraries = [
+
+def check_compiler(cpp_extension) -> None:
+    compiler = cpp_extension.get_cxx_compiler()
+    if shutil.which(compiler) is None:
+        refuse(
+            f"there is no C++ compiler ({compiler}); install one (Debian: apt install g++), "
+            "or set REBLUR_OPS_NO_NATIVE=1 for pure Python, which is slower"
+        )
+
+
+def cpu_libraries(includes: list[str], macros: list, headers: list[str]) -> list:
+    """The kernels once per instruction set, as static libraries: one extension has one set of flags."""
+    sets = INSTRUCTION_SETS if macros else {"default": []}
+    return [
         (
             f"reblur_cpu_{name}",
             {
                 "sources": [str(CSRC / "cpu" / f"kernels_{name}.cpp")],
-                "obj_deps": {"": kernel_headers},
+                "obj_deps": {"": headers},
                 "include_dirs": includes,
                 "macros": macros,
                 "cflags": [*KERNEL_FLAGS, *flags],
@@ -104,29 +121,88 @@ def native() -> dict:
         )
         for name, flags in sets.items()
     ]
+
+
+def extension(torch, cpp_extension, architectures: str, macros: list, headers: list[str]):
     sources = [CSRC / "module.cpp", CSRC / "cpu" / "ops.cpp"]
-    definitions = [*macros, ("REBLUR_TORCH_VERSION", f'"{torch.__version__}"')]
     make_extension = cpp_extension.CppExtension
     if architectures:
         sources += [CSRC / "cuda" / "ops.cpp", *sorted((CSRC / "cuda").glob("*.cu"))]
-        definitions.append(("REBLUR_CUDA_ARCHITECTURES", f'"{architectures}"'))
         make_extension = cpp_extension.CUDAExtension
-    extension = make_extension(
+    return make_extension(
         "reblur_ops._C",
         [str(source) for source in sources],
-        include_dirs=[str(ROOT / CSRC), pybind11.get_include()],
-        define_macros=definitions,
-        depends=kernel_headers,
-        extra_compile_args={
-            # No -lgomp: the OpenMP that torch has loaded answers, so that torch.set_num_threads holds here too.
-            "cxx": [*CXX_FLAGS, *([] if sys.platform == "darwin" else ["-fopenmp"])],
-            "nvcc": ["-O3"],
-        },
+        include_dirs=[str(ROOT / CSRC)],
+        define_macros=[
+            *macros,
+            ("TORCH_TARGET_VERSION", TORCH_ABI),
+            ("REBLUR_TORCH_VERSION", f'"{torch.__version__}"'),
+            ("REBLUR_CUDA_ARCHITECTURES", f'"{architectures}"'),
+        ],
+        depends=headers,
+        extra_compile_args={"cxx": CXX_FLAGS, "nvcc": ["-O3"]},
+        py_limited_api=True,
     )
+
+
+def recording(command: type, decision: str) -> type:
+    """A build command that leaves the record of the decision beside the package's files."""
+
+    class Recording(command):
+        def run(self) -> None:
+            super().run()
+            inplace, editable = getattr(self, "inplace", False), getattr(self, "editable_mode", False)
+            if not editable:
+                package = Path(*([] if inplace else [self.build_lib]), "reblur_ops")
+                record["write_record"](package / record["RECORD"], decision, record["digest"](ROOT / CSRC))
+            if inplace:
+                remove_other_builds(self)
+
+    return Recording
+
+
+def remove_other_builds(build_ext) -> None:
+    """Builds under another name, which Python might prefer to the new one."""
+    built = Path(build_ext.get_ext_fullpath("reblur_ops._C"))
+    for path in built.parent.glob("_C.*so"):
+        if path.name != built.name:
+            path.unlink()
+
+
+def pure(decision: str) -> dict:
+    return {"cmdclass": {"build_py": recording(build_py, decision)}}
+
+
+def native() -> dict:
+    """What to compile, as arguments of setup()."""
+    if not BUILDING & set(sys.argv):
+        return {}
+    check_environment()
+    if flag("REBLUR_OPS_NO_NATIVE"):
+        decision = "nothing was compiled, because REBLUR_OPS_NO_NATIVE was set"
+        print(f"reblur_ops: {decision}")
+        return pure(decision)
+    if not find_torch():
+        refuse(
+            "there is no torch to build with. Install torch and ninja, then `pip install --no-build-isolation .`; "
+            "or set REBLUR_OPS_NO_NATIVE=1 for pure Python."
+        )
+    import torch
+    from torch.utils import cpp_extension
+
+    architectures, decision = cuda_architectures(torch, cpp_extension)
+    print(f"reblur_ops: {decision}")
+    if {"--help", "-h"} & set(sys.argv):
+        return {}
+    check_compiler(cpp_extension)
+    macros = [("REBLUR_X86", None)] if platform.machine().lower() in ("x86_64", "amd64") else []
+    headers = [str(path) for path in sorted(CSRC.rglob("*")) if path.suffix in (".h", ".cuh", ".inl")]
+    build_extension = cpp_extension.BuildExtension.with_options(use_ninja=shutil.which("ninja") is not None)
     return {
-        "libraries": libraries,
-        "ext_modules": [extension],
-        "cmdclass": {"build_ext": cpp_extension.BuildExtension.with_options(use_ninja=True)},
+        "libraries": cpu_libraries([str(CSRC), *cpp_extension.include_paths()], macros, headers),
+        "ext_modules": [extension(torch, cpp_extension, architectures, macros, headers)],
+        "cmdclass": {"build_ext": recording(build_extension, decision)},
+        "options": {"bdist_wheel": {"py_limited_api": PYTHON_ABI}},
     }
 
 

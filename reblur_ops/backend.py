@@ -1,35 +1,39 @@
-"""Which implementation answers: native kernels, pure PyTorch, or the naive reference."""
+"""The choice of the implementation that answers: native kernels, pure PyTorch, or the naive reference."""
 
 import contextlib
+import re
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch.autograd import forward_ad
 
-from reblur_ops import checks, library  # noqa: F401  (the schemas must exist before their implementations load)
-
-_C: Any = None
-_import_error: ImportError | None = None
-try:
-    from reblur_ops import _C  # type: ignore[attr-defined, no-redef]
-except ImportError as error:
-    _import_error = error
+from reblur_ops import checks, native
 
 _BACKENDS = ("native", "torch", "reference")
+
+
+def build_info() -> dict[str, str]:
+    """The build of the compiled module; empty where there is none.
+
+    Keys: "compiler", "torch" (the version compiled with; any from 2.10 on runs it), "cpu_capability" (the instruction
+    set in use), "cuda_architectures" ("" where CUDA was not compiled), "decision" (what was compiled and why).
+    """
+    if native.MODULE is None:
+        return {}
+    decision = native.build_record().get("decision", "unknown")
+    return {**native.MODULE.build_info(), "decision": decision}
+
+
+_ARCHITECTURES = build_info().get("cuda_architectures", "")
 _NATIVE_DEVICES: tuple[str, ...] = ()
-if _C is not None:
-    _NATIVE_DEVICES = ("cpu", "cuda") if "cuda_architectures" in _C.build_info() else ("cpu",)
+if native.MODULE is not None:
+    _NATIVE_DEVICES = ("cpu", "cuda") if _ARCHITECTURES else ("cpu",)
 
 _forced: str | None = None
 _warned = False
-
-
-def build_info() -> dict[str, Any]:
-    """What was compiled: compiler, Torch version, CPU instruction set in use, CUDA architectures. Empty for nothing."""
-    return {} if _C is None else dict(_C.build_info())
+_holds_code: dict[tuple[int, int], bool] = {}
 
 
 def backends() -> dict[str, tuple[str, ...]]:
@@ -38,8 +42,8 @@ def backends() -> dict[str, tuple[str, ...]]:
     "native" is present only where it was compiled, and preferred where it runs. "torch" is the fallback, "reference"
     the naive definition.
     """
-    native = {"native": _NATIVE_DEVICES} if _NATIVE_DEVICES else {}
-    return {**native, "torch": ("any",), "reference": ("any",)}
+    compiled = {"native": _NATIVE_DEVICES} if _NATIVE_DEVICES else {}
+    return {**compiled, "torch": ("any",), "reference": ("any",)}
 
 
 @contextlib.contextmanager
@@ -58,7 +62,7 @@ def use_backend(name: str) -> Iterator[None]:
     global _forced
     checks.choice("backend", name, _BACKENDS)
     if name == "native" and not _NATIVE_DEVICES:
-        raise RuntimeError(f"backend 'native' is not built here: {_import_error}")
+        raise RuntimeError(f"backend 'native' is not built here: {native.REASON}")
     previous, _forced = _forced, name
     try:
         yield
@@ -70,10 +74,10 @@ def select(*tensors: torch.Tensor) -> str:
     """The backend that answers for tensors on one device."""
     device = tensors[0].device
     # Tensors without data need only shapes, which the native operators give.
-    runs_native = device.type in _NATIVE_DEVICES or device.type == "meta"
+    runs_native = device.type == "meta" or not _obstacle(device)
     if _forced is not None:
         if _forced == "native" and not runs_native:
-            raise RuntimeError(f"backend 'native' runs on {', '.join(_NATIVE_DEVICES)}, got tensors on {device}")
+            raise RuntimeError(f"backend 'native' cannot answer on {device}: {_obstacle(device)}")
         if _forced != "native":
             return _forced
     if torch.compiler.is_compiling():
@@ -85,13 +89,65 @@ def select(*tensors: torch.Tensor) -> str:
     return "torch" if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors) else "native"
 
 
+def explain(device: torch.device | str = "cpu") -> str:
+    """The backend that answers for tensors on a device, and why, in one line."""
+    device = torch.device(device)
+    obstacle = _obstacle(device)
+    if _forced is not None:
+        return f"{_forced} (chosen by use_backend)"
+    if obstacle:
+        return f"torch, slower and with more memory ({obstacle})"
+    built = f"CUDA {_ARCHITECTURES}" if device.type == "cuda" else build_info()["cpu_capability"]
+    return f"native ({built})"
+
+
+def _obstacle(device: torch.device) -> str:
+    """Why the native backend cannot answer on a device; "" where it can."""
+    if native.MODULE is None:
+        return f"the compiled module was not loaded: {native.REASON}"
+    if device.type not in _NATIVE_DEVICES:
+        return f"the compiled module has no kernels for {device.type}"
+    return _cuda_obstacle(device) if device.type == "cuda" else ""
+
+
+def _cuda_obstacle(device: torch.device) -> str:
+    properties = torch.cuda.get_device_properties(device)
+    capability = (properties.major, properties.minor)
+    if capability not in _holds_code:
+        _holds_code[capability] = holds_code_for(capability, _ARCHITECTURES)
+    if _holds_code[capability]:
+        return ""
+    return f"the compiled module has no code for {properties.name}, sm_{properties.major}{properties.minor}"
+
+
+def holds_code_for(capability: tuple[int, int], architectures: str) -> bool:
+    """Whether a build runs on a GPU of a compute capability.
+
+    Machine code runs on its major version from its minor on, or on its own version alone ("a"); PTX is compiled for
+    every GPU that is as new.
+
+    Args:
+        architectures: as in TORCH_CUDA_ARCH_LIST, such as "7.5;9.0a;12.0+PTX". Names of families ("Ampere") are taken
+            to fit.
+    """
+    for name in architectures.replace(" ", ";").split(";"):
+        parsed = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", name)
+        if parsed is None:
+            return True
+        version, specific, has_ptx = (int(parsed[1]), int(parsed[2])), parsed[3] == "a", parsed[4] is not None
+        if version == capability or (has_ptx and not specific and version < capability):
+            return True
+        if not specific and version[0] == capability[0] and version[1] < capability[1]:
+            return True
+    return False
+
+
 def _warn_once(device: torch.device) -> None:
     global _warned
     if not _warned:
         _warned = True
-        reason = f"was not loaded ({_import_error})" if _C is None else f"has no kernels for {device.type}"
         warnings.warn(
-            f"reblur_ops: the compiled module {reason}; pure PyTorch answers, slower and with more memory",
+            f"reblur_ops: {_obstacle(device)}; pure PyTorch answers, slower and with more memory",
             RuntimeWarning,
             stacklevel=_frames_here(),
         )

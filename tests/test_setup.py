@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import reblur_ops
+
 ROOT = Path(__file__).parents[1]
 SWITCHES = ("REBLUR_OPS_NO_NATIVE", "FORCE_CPU", "FORCE_CUDA")
 
@@ -25,12 +27,19 @@ def setup(*arguments, **environment):
 
 
 def test_it_says_what_it_decided():
-    assert "reblur_ops: compiling for CPU" in setup("--name").stdout
-    assert "compiling for CPU alone, because FORCE_CPU is set" in setup("--name", FORCE_CPU="1").stdout
+    assert "reblur_ops: compiled for CPU" in setup("build", "--help").stdout
+    assert "compiled for CPU alone, because FORCE_CPU is set" in setup("build", "--help", FORCE_CPU="1").stdout
     assert (
-        "reblur_ops: nothing is compiled, because REBLUR_OPS_NO_NATIVE"
-        in setup("--name", REBLUR_OPS_NO_NATIVE="1").stdout
+        "reblur_ops: nothing was compiled, because REBLUR_OPS_NO_NATIVE was set"
+        in setup("build", "--help", REBLUR_OPS_NO_NATIVE="1").stdout
     )
+
+
+def test_metadata_and_source_distributions_need_no_torch():
+    """Nor anything else that only compiling needs, such as settings that fit together."""
+    result = setup("--version", FORCE_CPU="1", FORCE_CUDA="1")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == reblur_ops.__version__
 
 
 @pytest.mark.parametrize(
@@ -45,7 +54,7 @@ def test_it_says_what_it_decided():
     ],
 )
 def test_it_refuses_what_it_cannot_do(environment, message):
-    result = setup("--name", **environment)
+    result = setup("build", "--help", **environment)
     assert result.returncode != 0
     assert message in result.stderr
 
@@ -54,7 +63,7 @@ def test_a_pure_python_installation_works(tmp_path):
     """`pip install` with REBLUR_OPS_NO_NATIVE=1: what is installed has no compiled module, and answers."""
     environment = {**os.environ, "REBLUR_OPS_NO_NATIVE": "1"}
     source = tmp_path / "source"
-    for name in ("reblur_ops", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("reblur_ops", "build_support", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         copy = source / name
         copy.parent.mkdir(exist_ok=True)
         if (ROOT / name).is_dir():
@@ -69,7 +78,7 @@ def test_a_pure_python_installation_works(tmp_path):
     # The editable installation of the checkout would lend its compiled module.
     code = (
         "import sys; sys.meta_path[:] = [f for f in sys.meta_path if '__editable__' not in f.__module__];"
-        "import torch, reblur_ops; print(reblur_ops.__file__, list(reblur_ops.backends()),"
+        "import torch, reblur_ops; print(reblur_ops.__file__, reblur_ops.native.REASON, list(reblur_ops.backends()),"
         " reblur_ops.reblur(torch.rand(1, 3, 9, 9), torch.rand(1, 35, 9, 9), torch.rand(1, 8, 9, 9)).shape)"
     )
     result = subprocess.run(
@@ -81,5 +90,6 @@ def test_a_pure_python_installation_works(tmp_path):
         check=True,
     )
     assert str(target) in result.stdout
-    assert "['torch', 'reference'] torch.Size([1, 3, 9, 9])" in result.stdout
+    assert "nothing was compiled, because REBLUR_OPS_NO_NATIVE was set ['torch', 'reference'] " in result.stdout
+    assert "torch.Size([1, 3, 9, 9])" in result.stdout
     assert sorted(path.name for path in target.iterdir() if path.suffix != ".dist-info") == ["reblur_ops"]

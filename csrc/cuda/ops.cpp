@@ -1,10 +1,11 @@
 // The operators on CUDA: memory from the caching allocator, the current stream. The kernels are in the .cu files.
-#include <ATen/Dispatch.h>
-#include <ATen/ops/empty.h>
-#include <c10/core/DeviceGuard.h>
-#include <c10/cuda/CUDAStream.h>
+#define USE_CUDA  // Torch's stable headers declare the current stream with it
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <stdexcept>
+#include <string>
 
 #include "cuda/kernels.h"
 #include "operators.h"
@@ -13,23 +14,8 @@ namespace reblur {
 namespace cuda {
 namespace {
 
-// Torch's scalar types as the device knows them; the bits are the same.
 template <class T>
-struct DeviceScalar {
-  using type = T;
-};
-template <>
-struct DeviceScalar<c10::Half> {
-  using type = __half;
-};
-template <>
-struct DeviceScalar<c10::BFloat16> {
-  using type = __nv_bfloat16;
-};
-
-template <class T>
-StridedPlanes<const T> planes(const at::Tensor& tensor) {
-  if (!tensor.defined()) return {};
+StridedPlanes<const T> planes(const Tensor& tensor) {
   return {static_cast<const T*>(tensor.const_data_ptr()),
           tensor.stride(0),
           tensor.stride(1),
@@ -38,7 +24,7 @@ StridedPlanes<const T> planes(const at::Tensor& tensor) {
 }
 
 template <class T>
-StridedPlanes<T> mutable_planes(const at::Tensor& tensor) {
+StridedPlanes<T> mutable_planes(const Tensor& tensor) {
   if (tensor.numel() == 0) return {};
   return {static_cast<T*>(tensor.mutable_data_ptr()),
           tensor.stride(0),
@@ -47,38 +33,100 @@ StridedPlanes<T> mutable_planes(const at::Tensor& tensor) {
           tensor.stride(3)};
 }
 
-Size size_of(const at::Tensor& tensor) { return {tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3)}; }
-
-// Contiguous, on the tensor's device; empty where it is not wanted.
-at::Tensor allocate(const at::Tensor& like, int64_t channels, bool wanted = true) {
-  if (!wanted) return at::empty({0}, like.options());
-  return at::empty({like.size(0), channels, like.size(2), like.size(3)}, like.options());
-}
-
 void check_launch(cudaError_t error, const char* name) {
-  TORCH_CHECK(error == cudaSuccess, "reblur_ops: ", name, " was not launched: ", cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // clears it: the next launch that is checked is not to blame
+  throw std::runtime_error(std::string("reblur_ops: ") + name + " was not launched: " + cudaGetErrorString(error));
 }
 
-// The launchers for one type, on the current stream of the tensors' device, with the memory that they need.
+cudaStream_t current_stream(const Tensor& tensor) {
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+// The kernels for one type on tensors, on the current stream of their device, with the memory that they need.
 template <class T>
-class Launches {
+class Launcher {
  public:
-  Launches(const Blur& blur, const Size& size, cudaStream_t stream)
+  Launcher(const Blur& blur, const Size& size)
       : blur_(blur),
         size_(size),
-        stream_(stream),
-        problem_{blur.kernel, {planes<T>(blur.parameters), planes<T>(blur.weights)}} {}
+        stream_(current_stream(blur.parameters)),
+        problem_{blur.kernel,
+                 {planes<T>(blur.parameters), blur.weights ? planes<T>(*blur.weights) : StridedPlanes<const T>{}}} {}
 
-  void gather(const at::Tensor& image, const at::Tensor& output) const {
+  void gather(const Tensor& image, const Tensor& output) const {
     const GatherArguments<T> arguments{size_, blur_.padding, planes<T>(image), mutable_planes<T>(output)};
     check_launch(launch_gather(problem_, arguments, stream_), "gather");
   }
 
-  void parameter_gradients(const at::Tensor& image,
-                           const at::Tensor& grad,
+  void parameter_gradients(const Tensor& image, const Tensor& grad, const ParameterGradients& results) const {
+    parameter_gradients(image, grad, results, nullptr);
+  }
+
+  void scatter(const Tensor& image, const Tensor& output) const {
+    const StatesMemory memory(*this);
+    check_launch(launch_states<T>(problem_, {size_, memory.states}, stream_), "states");
+    scatter(image, output, memory.states);
+  }
+
+  // Families with class weights leave the states as they pass.
+  void gather_gradients(const Tensor& image,
+                        const Tensor& grad,
+                        const Tensor& grad_image,
+                        const ParameterGradients& results) const {
+    const StatesMemory memory(*this);
+    const bool analytic = blur_.kernel.is_analytic();
+    parameter_gradients(image, grad, results, analytic ? nullptr : memory.states.planes);
+    if (analytic) check_launch(launch_states<T>(problem_, {size_, memory.states}, stream_), "states");
+    scatter(grad, grad_image, memory.states);
+  }
+
+  void class_weights(const Tensor& output) const {
+    const ClassWeightsArguments<T> arguments{size_, mutable_planes<T>(output)};
+    check_launch(launch_class_weights(problem_, arguments, stream_), "class weights");
+  }
+
+  void class_weights_gradients(const Tensor& grad, const ParameterGradients& results) const {
+    const auto& [parameters, weights] = results;
+    const ClassWeightsGradientsArguments<T> arguments{
+        size_, planes<T>(grad), {mutable_planes<T>(parameters), mutable_planes<T>(weights)}};
+    check_launch(launch_class_weights_gradients(problem_, arguments, stream_), "class weights gradients");
+  }
+
+ private:
+  static constexpr ScalarType kAccumulation = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+
+  static Accumulation<T>* data(const Tensor& tensor) {
+    return static_cast<Accumulation<T>*>(tensor.mutable_data_ptr());
+  }
+
+  // What launch_states writes and launch_scatter reads.
+  struct StatesMemory {
+    Tensor planes, reach;
+    States<T> states;
+
+    explicit StatesMemory(const Launcher& launcher)
+        : planes(empty(
+              launcher.blur_.parameters,
+              {launcher.size_.batch, state_planes(launcher.blur_.kernel), launcher.size_.height, launcher.size_.width},
+              kAccumulation)),
+          reach(empty(launcher.blur_.parameters, {launcher.reach_count()}, ScalarType::Int)),
+          states{data(planes),
+                 launcher.blur_.kernel.is_analytic() ? static_cast<int*>(reach.mutable_data_ptr()) : nullptr} {}
+  };
+
+  int64_t reach_count() const {
+    const int64_t tiles = blur_.kernel.is_analytic() ? reach_tiles(size_) : 0;
+    if (tiles < 0) throw std::runtime_error("reblur_ops: scatter was not launched: the image is too large for a grid");
+    return tiles;
+  }
+
+  void parameter_gradients(const Tensor& image,
+                           const Tensor& grad,
                            const ParameterGradients& results,
-                           Accumulation<T>* states = nullptr) const {
-    if (std::get<0>(results).numel() == 0 && std::get<1>(results).numel() == 0) return;
+                           Accumulation<T>* states) const {
     const auto& [parameters, weights] = results;
     const ParameterGradientsArguments<T> arguments{size_,
                                                    blur_.padding,
@@ -89,51 +137,15 @@ class Launches {
     check_launch(launch_parameter_gradients(problem_, arguments, stream_), "parameter gradients");
   }
 
-  // Scatters `image`; where `results` are given, also the gradients to the parameters of a gather from `gather_image`
-  // whose output has the gradient `image`. Those of families with class weights leave the states as they pass.
-  void scatter(const at::Tensor& image,
-               const at::Tensor& output,
-               const at::Tensor& gather_image = {},
-               const ParameterGradients* results = nullptr) const {
-    const auto type = std::is_same_v<T, double> ? at::kDouble : at::kFloat;
-    const auto options = image.options().dtype(type);
-    const bool analytic = blur_.kernel.is_analytic();
-    const at::Tensor planes_of_states =
-        at::empty({size_.batch, state_planes(blur_.kernel), size_.height, size_.width}, options);
-    const int64_t tiles = analytic ? reach_tiles(size_) : 0;
-    TORCH_CHECK(tiles >= 0, "reblur_ops: scatter was not launched: the image is too large for a grid");
-    const at::Tensor reach = at::empty({tiles}, image.options().dtype(at::kInt));
-    const States<T> states{data(planes_of_states), analytic ? reach.mutable_data_ptr<int>() : nullptr};
-    if (results) parameter_gradients(gather_image, image, *results, analytic ? nullptr : states.planes);
-    if (!results || analytic) check_launch(launch_states<T>(problem_, {size_, states}, stream_), "states");
-    at::Tensor canvas;
+  // Analytic families scatter onto a canvas with a border, which is then folded, unless the padding is zeros.
+  void scatter(const Tensor& image, const Tensor& output, const States<T>& states) const {
+    std::optional<Tensor> canvas;
     const int64_t border = 2 * blur_.kernel.radius();
-    if (analytic && blur_.padding != Padding::kZeros)
-      canvas = at::empty({size_.batch, size_.channels, size_.height + border, size_.width + border}, options);
-    const ScatterArguments<T> arguments{size_,
-                                        blur_.padding,
-                                        states,
-                                        planes<T>(image),
-                                        mutable_planes<T>(output),
-                                        canvas.defined() ? data(canvas) : nullptr};
+    if (blur_.kernel.is_analytic() && blur_.padding != Padding::kZeros)
+      canvas = empty(image, {size_.batch, size_.channels, size_.height + border, size_.width + border}, kAccumulation);
+    const ScatterArguments<T> arguments{
+        size_, blur_.padding, states, planes<T>(image), mutable_planes<T>(output), canvas ? data(*canvas) : nullptr};
     check_launch(launch_scatter(problem_, arguments, stream_), "scatter");
-  }
-
-  void class_weights(const at::Tensor& output) const {
-    const ClassWeightsArguments<T> arguments{size_, mutable_planes<T>(output)};
-    check_launch(launch_class_weights(problem_, arguments, stream_), "class weights");
-  }
-
-  void class_weights_gradients(const at::Tensor& grad, const ParameterGradients& results) const {
-    const auto& [parameters, weights] = results;
-    const ClassWeightsGradientsArguments<T> arguments{
-        size_, planes<T>(grad), {mutable_planes<T>(parameters), mutable_planes<T>(weights)}};
-    check_launch(launch_class_weights_gradients(problem_, arguments, stream_), "class weights gradients");
-  }
-
- private:
-  static Accumulation<T>* data(const at::Tensor& tensor) {
-    return static_cast<Accumulation<T>*>(tensor.mutable_data_ptr());
   }
 
   const Blur& blur_;
@@ -142,91 +154,24 @@ class Launches {
   Problem<T> problem_;
 };
 
-// Calls f with the launches for the parameters' type, if there is a pixel.
-template <class F>
-void with_launches(const Blur& blur, const Size& size, const F& f) {
-  if (size.batch == 0 || size.height == 0 || size.width == 0) return;
-  const c10::DeviceGuard guard(blur.parameters.device());
-  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream(blur.parameters.get_device()).stream();
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, blur.parameters.scalar_type(), "reblur_ops", [&] {
-    f(Launches<typename DeviceScalar<scalar_t>::type>(blur, size, stream));
-  });
-}
+// Kernels read and write every type with any strides.
+struct Device {
+  static ScalarType compute_type(ScalarType type) { return type; }
+  static const Tensor& readable(const Tensor& tensor) { return tensor; }
 
-// To be written or, of an image without channels, zero.
-ParameterGradients allocate_gradients(const Blur& blur, const Needed& needed) {
-  return {allocate(blur.parameters, blur.parameters.size(1), needed.parameters),
-          needed.weights ? allocate(blur.weights, blur.weights.size(1)) : allocate(blur.parameters, 0, false)};
-}
-
-struct CudaEngine {
-  static at::Tensor gather(const Blur& blur, const at::Tensor& image) {
-    const at::Tensor output = allocate(image, image.size(1));
-    if (output.numel() > 0)
-      with_launches(blur, size_of(image), [&](const auto& launches) { launches.gather(image, output); });
-    return output;
-  }
-
-  static at::Tensor scatter(const Blur& blur, const at::Tensor& image) {
-    const at::Tensor output = allocate(image, image.size(1));
-    if (output.numel() > 0)
-      with_launches(blur, size_of(image), [&](const auto& launches) { launches.scatter(image, output); });
-    return output;
-  }
-
-  static Gradients gather_backward(const Blur& blur,
-                                   const at::Tensor& grad_output,
-                                   const at::Tensor& image,
-                                   const Needed& needed) {
-    return backward(blur, grad_output, needed, [&](const auto& launches, const auto& grad_image, const auto& results) {
-      if (!needed.image)
-        launches.parameter_gradients(image, grad_output, results);
-      else
-        launches.scatter(grad_output, grad_image, image, needed.any_parameters() ? &results : nullptr);
-    });
-  }
-
-  // ⟨g, Aᵀx⟩ = ⟨A g, x⟩: to the parameters, the scatter of x with gradient g is the gather of g with gradient x.
-  static Gradients scatter_backward(const Blur& blur,
-                                    const at::Tensor& grad_output,
-                                    const at::Tensor& image,
-                                    const Needed& needed) {
-    return backward(blur, grad_output, needed, [&](const auto& launches, const auto& grad_image, const auto& results) {
-      if (needed.image) launches.gather(grad_output, grad_image);
-      launches.parameter_gradients(grad_output, image, results);
-    });
-  }
-
-  static at::Tensor class_weights(const Blur& blur) {
-    const at::Tensor output = allocate(blur.parameters, class_count(blur.kernel.radius()));
-    with_launches(blur, size_of(blur.parameters), [&](const auto& launches) { launches.class_weights(output); });
-    return output;
-  }
-
-  static ParameterGradients class_weights_backward(const Blur& blur,
-                                                   const at::Tensor& grad_output,
-                                                   const Needed& needed) {
-    const ParameterGradients results = allocate_gradients(blur, needed);
-    if (needed.any_parameters())
-      with_launches(blur, size_of(blur.parameters), [&](const auto& launches) {
-        launches.class_weights_gradients(grad_output, results);
-      });
-    return results;
-  }
-
- private:
   template <class F>
-  static Gradients backward(const Blur& blur, const at::Tensor& grad_output, const Needed& needed, const F& f) {
-    const at::Tensor grad_image = allocate(grad_output, grad_output.size(1), needed.image);
-    const ParameterGradients results = allocate_gradients(blur, needed);
-    const auto& [grad_parameters, grad_weights] = results;
-    if (grad_output.numel() > 0) {
-      with_launches(blur, size_of(grad_output), [&](const auto& launches) { f(launches, grad_image, results); });
-    } else {  // an image without channels still has parameters
-      grad_parameters.zero_();
-      grad_weights.zero_();
+  static void with_launcher(const Blur& blur, const Size& size, const F& f) {
+    const torch::stable::accelerator::DeviceGuard guard(blur.parameters.get_device_index());
+    switch (blur.parameters.scalar_type()) {
+      case ScalarType::Float:
+        return f(Launcher<float>(blur, size));
+      case ScalarType::Double:
+        return f(Launcher<double>(blur, size));
+      case ScalarType::Half:
+        return f(Launcher<__half>(blur, size));
+      default:
+        return f(Launcher<__nv_bfloat16>(blur, size));
     }
-    return {grad_image, grad_parameters, grad_weights};
   }
 };
 
@@ -234,4 +179,4 @@ struct CudaEngine {
 }  // namespace cuda
 }  // namespace reblur
 
-TORCH_LIBRARY_IMPL(reblur_ops, CUDA, m) { reblur::Operators<reblur::cuda::CudaEngine>::register_in(m); }
+STABLE_TORCH_LIBRARY_IMPL(reblur_ops, CUDA, library) { reblur::Operators<reblur::cuda::Device>::register_in(library); }

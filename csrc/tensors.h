@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
 #include <optional>
 #include <tuple>
 
@@ -19,9 +20,19 @@ inline bool is_16_bit(ScalarType type) { return type == ScalarType::Half || type
 
 inline Size size_of(const Tensor& tensor) { return {tensor.size(0), tensor.size(1), tensor.size(2), tensor.size(3)}; }
 
-// Uninitialised, contiguous, on the device of `like`.
-inline Tensor empty(const Tensor& like, std::initializer_list<int64_t> shape, ScalarType type) {
-  return torch::stable::new_empty(like, shape, type);
+// Uninitialised, contiguous, on the device of `like`. Directly, as the dispatcher takes microseconds to be asked.
+template <size_t kDimensions>
+Tensor empty(const Tensor& like, const int64_t (&shape)[kDimensions], ScalarType type) {
+  int64_t strides[kDimensions];
+  strides[kDimensions - 1] = 1;
+  for (size_t n = kDimensions - 1; n > 0; --n) strides[n - 1] = strides[n] * std::max<int64_t>(shape[n], 1);
+  const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  int32_t device_type;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  AtenTensorHandle result = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(kDimensions, shape, strides, dtype, device_type, like.get_device_index(), &result));
+  return Tensor(result);
 }
 
 // `tensor` itself where it has the type already.

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 import setuptools
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
@@ -207,4 +207,8 @@ def native() -> dict:
     }
 
 
-setup(**native())
+setup(
+    packages=["reblur_ops", "reblur_models", *(f"reblur_models.{name}" for name in find_packages("models"))],
+    package_dir={"reblur_models": "models"},
+    **native(),
+)

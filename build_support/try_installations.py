@@ -24,8 +24,8 @@ HEAD = """# Tried installations
 
 `make installations` makes a clean environment for each row, with that torch in it, installs with `pip`, isolated builds
 included, and runs from another folder: `python -m reblur_ops --check` (native forward and backward, both directions,
-against the definition) and, where it says so, `reblur deblur` on a photograph. The wheel is one file for all rows, built
-from the sdist. "CUDA" compiles for one architecture, links and imports; no GPU was there to run it.
+against the definition) and, where it says so, `reblur deblur` on a photograph. The wheel is one file for all rows,
+built from the sdist. "CUDA" compiles for one architecture, links and imports; no GPU was there to run it.
 
 | way | Python | torch | outcome | date |
 |---|---|---|---|---|

@@ -1,11 +1,11 @@
-"""The command line: `python -m models <task>`."""
+"""The command line: `reblur <task>` where it is installed, `python -m models <task>` in a checkout."""
 
 import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
-from models.errors import UserError, describe
+from .errors import PROGRAM, UserError, describe
 
 # Each is a module here, - in its name for _, with add_arguments(parser), and run(args) that returns the exit status.
 TASKS = {
@@ -32,12 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         if args is None or args.debug:
             raise
-        print(f"python -m models {args.task}: error: {describe(error)}", file=sys.stderr)
+        print(f"{PROGRAM} {args.task}: error: {describe(error)}", file=sys.stderr)
         return 2
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m models", description="Tasks of the framework.")
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Tasks of the framework.")
+    parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(title="tasks", metavar="task", required=True)
     for name, summary in TASKS.items():
         task_parser = subparsers.add_parser(
@@ -46,13 +47,25 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         # PyTorch takes seconds to import, and --help has no use for it.
         if argv and argv[0] == name:
             try:
-                task = importlib.import_module(f"models.{name.replace('-', '_')}")
+                task = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
             except ModuleNotFoundError as error:
                 task_parser.error(f"{error}; for all that the tasks need: pip install 'reblur-ops[models]'")
             task.add_arguments(task_parser)
             task_parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
             task_parser.set_defaults(run=task.run, task=name)
     return parser.parse_args(argv)
+
+
+class _Version(argparse.Action):
+    """Prints the version, which importing takes seconds, and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and the backend, and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import reblur_ops
+
+        parser.exit(0, f"reblur-ops {reblur_ops.__version__}, {reblur_ops.explain_backend()}\n")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.framework import (
+from .framework import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     BlurMapConfig,
@@ -18,14 +19,14 @@ from models.framework import (
     FrameworkConfig,
     ReblurConfig,
 )
-from models.networks.layers import IMAGE_CHANNELS
-from models.weights import WeightsError, load_exactly, read_torch
+from .networks.layers import IMAGE_CHANNELS
+from .weights import WeightsError, load_exactly, read_torch
 
 State = dict[str, Tensor]
 Rules = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression: what stands there instead
 
-# The framework that comes with the project, trained.
-DEFAULT_CHECKPOINT = Path("models/pretrained/compact")
+# The framework that comes with the package, trained.
+DEFAULT_CHECKPOINT = Path(str(resources.files(__package__.partition(".")[0]))) / "pretrained" / "compact"
 
 
 def load_framework(path: Path | None = None) -> Framework:
@@ -34,13 +35,13 @@ def load_framework(path: Path | None = None) -> Framework:
     Args:
         path: a folder that `Framework.save_pretrained` wrote; the folder of a training run, which means the best of its
             checkpoints, or the last if none is marked as the best; or a file of the published training code. None: the
-            one that comes with the project.
+            one that comes with the package.
 
     Raises:
         WeightsError: there is none, or it is damaged, or its weights do not fit its configuration.
     """
     if path is None:
-        path = Path(__file__).parents[1] / DEFAULT_CHECKPOINT
+        path = DEFAULT_CHECKPOINT
         if not path.is_dir():
             raise WeightsError(f"no trained framework is in {DEFAULT_CHECKPOINT}: give one with --checkpoint")
     if path.is_file():

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from models import images
-from models.arguments import integer
-from models.checkpoint import DEFAULT_CHECKPOINT, load_framework
-from models.devices import usable_device
-from models.errors import UserError, describe
-from models.files import writable_folder
-from models.images import Array, Encoding, ImageError
-from models.pictures import largest_radius, radius_picture, side_by_side, to_bytes, write_picture
-from models.tiling import LARGEST_TILE, SMALLEST_TILE, TiledFramework
+from . import images
+from .arguments import integer
+from .checkpoint import DEFAULT_CHECKPOINT, load_framework
+from .devices import usable_device
+from .errors import PROGRAM, UserError, describe
+from .files import writable_folder
+from .images import Array, Encoding, ImageError
+from .pictures import largest_radius, radius_picture, side_by_side, to_bytes, write_picture
+from .tiling import LARGEST_TILE, SMALLEST_TILE, TiledFramework
 
 # Of the PNG of blur radii: 16 bits end at 256 pixels, and rounding is far below what can be measured.
 RADIUS_STEPS = 256
@@ -155,7 +155,7 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="C",
         help="folder of a framework, folder of a training run, or file of the published training code; "
-        f"if not given, {DEFAULT_CHECKPOINT}",
+        f"if not given, the one that comes with the package, {DEFAULT_CHECKPOINT.name}",
     )
     parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe")
@@ -192,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
             written += 1
         except (ImageError, OSError) as error:
             failed += 1
-            tqdm.write(f"python -m models deblur: error: {describe(error)}", file=sys.stderr)
+            tqdm.write(f"{PROGRAM} deblur: error: {describe(error)}", file=sys.stderr)
     if there:
         print(f"{there} were there already: --overwrite writes them again")
     print(f"{written} deblurred into {args.out}" + (f", {failed} failed" if failed else ""))

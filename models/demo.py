@@ -25,20 +25,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from models import page, train
-from models.arguments import integer
-from models.data.layouts import Pair, load_pairs
-from models.data.samples import Sample, WholePairs
-from models.errors import UserError
-from models.files import replacing, writable_folder
-from models.framework import Framework
-from models.metrics import RadiusScore, score_radius
-from models.report import Restored, curves, enlarged, picture_section, read_lines, restore, score_table
-from models.synthesize import Settings, find_originals, processors, split_photographs, write_dataset
-from models.tiling import TiledFramework
-from models.training.config import TrainingConfig, load_config
-from models.training.folder import RunFolder
-from models.training.loop import find_pairs
+from . import page, train
+from .arguments import integer
+from .data.layouts import Pair, load_pairs
+from .data.samples import Sample, WholePairs
+from .errors import UserError
+from .files import replacing, writable_folder
+from .framework import Framework
+from .metrics import RadiusScore, score_radius
+from .report import Restored, curves, enlarged, picture_section, read_lines, restore, score_table
+from .synthesize import Settings, find_originals, processors, split_photographs, write_dataset
+from .tiling import TiledFramework
+from .training.config import TrainingConfig, load_config
+from .training.folder import RunFolder
+from .training.loop import find_pairs
 
 RECIPE = "demo"
 PAIRS = Settings(

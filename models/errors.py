@@ -1,4 +1,7 @@
-"""What a task tells its user in one line."""
+"""Errors that tasks tell their user in one line."""
+
+# The command that the user gave: of the installed package, or of a checkout.
+PROGRAM = "reblur" if __name__.startswith("reblur_models.") else "python -m models"
 
 
 class UserError(ValueError):

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from models import images
-from models.arguments import integer
-from models.data.layouts import NOTATION, DataError, Pair, describe_layouts, load_pairs
-from models.data.samples import Sample, WholePairs
-from models.deblur import add_framework_arguments, load_tiled
-from models.errors import UserError
-from models.files import replacing, writable_folder
-from models.flow import Flow, load_flow
-from models.flow.load import FLOWS
-from models.images import Array
-from models.metrics import (
+from . import images
+from .arguments import integer
+from .data.layouts import NOTATION, DataError, Pair, describe_layouts, load_pairs
+from .data.samples import Sample, WholePairs
+from .deblur import add_framework_arguments, load_tiled
+from .errors import UserError
+from .files import replacing, writable_folder
+from .flow import Flow, load_flow
+from .flow.load import FLOWS
+from .images import Array
+from .metrics import (
     PROTOCOLS,
     SMALLEST,
     Lpips,
@@ -38,8 +38,8 @@ from models.metrics import (
     shifted,
     warped,
 )
-from models.pictures import Picture, side_by_side, to_bytes, write_picture
-from models.tiling import TiledFramework
+from .pictures import Picture, side_by_side, to_bytes, write_picture
+from .tiling import TiledFramework
 
 # By which protocol pictures are the best and the worst: the first of these that is there.
 RANKING = ("aligned", "shift", "warped", "raw")

@@ -11,11 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 
 import reblur_ops
-from models import weights
-from models.config import from_dict, to_dict
-from models.files import replacing
-from models.networks import BlurMapNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
-from models.weights import WeightsError
+
+from . import weights
+from .config import from_dict, to_dict
+from .files import replacing
+from .networks import BlurMapNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
+from .weights import WeightsError
 
 DEBLURRING_NETWORKS: dict[str, type[DeblurringNetwork]] = {
     "compact": CompactNet,

@@ -17,13 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 import reblur_ops
-from models import page
-from models.arguments import number
-from models.defocus import Array, coc, render_defocus, to_linear, to_srgb
-from models.devices import usable_device
-from models.files import writable_folder
-from models.pictures import Picture, coloured, magnified, to_bytes, write_picture
-from models.synthesize import Original
+
+from . import page
+from .arguments import number
+from .defocus import Array, coc, render_defocus, to_linear, to_srgb
+from .devices import usable_device
+from .files import writable_folder
+from .pictures import Picture, coloured, magnified, to_bytes, write_picture
+from .synthesize import Original
 
 TITLE = "One photograph, every family, both directions"
 INTRODUCTION = """A motorcycle with its measured disparity (Middlebury Stereo 2014), by a lens that is opened wide and

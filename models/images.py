@@ -19,8 +19,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from models.errors import UserError
-from models.files import replacing
+from .errors import UserError
+from .files import replacing
 
 Array = NDArray[np.float32]
 T = TypeVar("T")

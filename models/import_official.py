@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from models.checkpoint import import_official
-from models.files import writable_folder
+from .checkpoint import import_official
+from .files import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,9 +22,9 @@ from scipy import ndimage
 from skimage import registration
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from models.errors import UserError
-from models.flow import Flow, warp
-from models.images import LUMA, Array
+from .errors import UserError
+from .flow import Flow, warp
+from .images import LUMA, Array
 
 Array64 = NDArray[np.float64]
 Lpips = Callable[[Array64, Array64], float]

@@ -13,9 +13,9 @@ from string import Template
 
 import numpy as np
 
-from models.files import replacing
-from models.images import Array
-from models.pictures import Picture, encoded
+from .files import replacing
+from .images import Array
+from .pictures import Picture, encoded
 
 # Seven colours that people with any colour vision tell apart, on white and on black (Okabe and Ito, 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800")

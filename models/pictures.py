@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.files import replacing
-from models.images import Array
+from .files import replacing
+from .images import Array
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 

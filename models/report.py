@@ -17,23 +17,24 @@ from torch import Tensor
 from tqdm import tqdm
 
 import reblur_ops
-from models import page
-from models.arguments import integer
-from models.checkpoint import load_framework
-from models.data.layouts import NOTATION, DataError, load_pairs, parse_source
-from models.data.samples import Sample, WholePairs
-from models.devices import usable_device
-from models.errors import UserError
-from models.evaluate import choose_protocols, score_picture, to_array
-from models.files import writable_folder
-from models.flow import load_flow
-from models.framework import Framework
-from models.images import Array
-from models.metrics import PROTOCOLS, SMALLEST, Score, score, score_radius
-from models.page import Series
-from models.pictures import Picture, largest_radius, magnification, magnified, radius_picture, to_bytes
-from models.tiling import TiledFramework
-from models.training.validation import spread
+
+from . import page
+from .arguments import integer
+from .checkpoint import load_framework
+from .data.layouts import NOTATION, DataError, load_pairs, parse_source
+from .data.samples import Sample, WholePairs
+from .devices import usable_device
+from .errors import UserError
+from .evaluate import choose_protocols, score_picture, to_array
+from .files import writable_folder
+from .flow import load_flow
+from .framework import Framework
+from .images import Array
+from .metrics import PROTOCOLS, SMALLEST, Score, score, score_radius
+from .page import Series
+from .pictures import Picture, largest_radius, magnification, magnified, radius_picture, to_bytes
+from .tiling import TiledFramework
+from .training.validation import spread
 
 PROBES = 64  # kernels on the page, each way, of a picture
 # A page is to be opened at once: of larger pictures it shows the middle.

@@ -42,13 +42,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from models import images
-from models.arguments import integer, number
-from models.config import to_dict
-from models.data.layouts import TRUTHS, DataError
-from models.defocus import coc, fill_disparity, render_defocus, to_linear, to_srgb
-from models.files import replacing, writable_folder
-from models.images import Array, Encoding, ImageError
+from . import images
+from .arguments import integer, number
+from .config import to_dict
+from .data.layouts import TRUTHS, DataError
+from .defocus import coc, fill_disparity, render_defocus, to_linear, to_srgb
+from .errors import PROGRAM
+from .files import replacing, writable_folder
+from .images import Array, Encoding, ImageError
 
 # Of the pictures that scikit-image installs, the photographs of natural texture that are sharp all over. Not chelsea, a
 # close-up with little in focus: its truth is soft, and what a network makes sharper there was measured as a loss.
@@ -689,5 +690,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _failed(reason: str, status: int) -> int:
-    print(f"python -m models synthesize: error: {reason}", file=sys.stderr)
+    print(f"{PROGRAM} synthesize: error: {reason}", file=sys.stderr)
     return status

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from models.devices import free_memory, is_out_of_memory, peak_memory
-from models.errors import UserError
-from models.framework import Framework
-from models.networks import pooled_statistics
-from models.networks.layers import SqueezeExcite
+from .devices import free_memory, is_out_of_memory, peak_memory
+from .errors import UserError
+from .framework import Framework
+from .networks import pooled_statistics
+from .networks.layers import SqueezeExcite
 
 T = TypeVar("T")
 

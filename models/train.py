@@ -6,27 +6,27 @@ import sys
 import textwrap
 from contextlib import ExitStack
 
-from models.data.layouts import DataError
-from models.images import ImageError
-from models.training.config import RECIPES, TrainingConfig, dump_config, load_config
-from models.training.loop import NonFiniteError, Run, prepare, train
-from models.training.processes import join_processes
+from .data.layouts import DataError
+from .errors import PROGRAM
+from .images import ImageError
+from .training.config import RECIPES, TrainingConfig, dump_config, load_config
+from .training.loop import NonFiniteError, Run, prepare, train
+from .training.processes import join_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipes = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+    package = __package__.partition(".")[0]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = textwrap.dedent(
-        """\
+        f"""\
         examples:
-          python -m models train --config reblur 'data.train=[sdd:data/SDD]' out=runs/mine
-          python -m models train --config runs/mine/config.yaml resume=auto
-          torchrun --nproc-per-node 8 -m models train --config reblur 'data.train=[dpdd:data/DPDD]' out=runs/eight
+          {PROGRAM} train --config reblur 'data.train=[sdd:data/SDD]' out=runs/mine
+          {PROGRAM} train --config runs/mine/config.yaml resume=auto
+          torchrun --nproc-per-node 8 -m {package} train --config reblur 'data.train=[dpdd:data/DPDD]' out=runs/eight
         """
     )
-    parser.add_argument(
-        "--config", required=True, metavar="FILE", help=f"YAML file, or one of the recipes in models/configs: {recipes}"
-    )
+    parser.add_argument("--config", required=True, metavar="FILE", help=f"YAML file, or one of the recipes: {recipes}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="in the place of what the file says")
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration, and train nothing")
 
@@ -71,5 +71,5 @@ def _way_on(prepared: Run) -> str:
 
 def _failed(reason: str, status: int, task: str = "train") -> int:
     rank = os.environ.get("RANK", "0")
-    print(f"python -m models {task}: error: {'' if rank == '0' else f'process {rank}: '}{reason}", file=sys.stderr)
+    print(f"{PROGRAM} {task}: error: {'' if rank == '0' else f'process {rank}: '}{reason}", file=sys.stderr)
     return status

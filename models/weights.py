@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from models.errors import UserError
-from models.files import replacing
+from .errors import UserError
+from .files import replacing
 
 
 class WeightsError(UserError):

@@ -1,7 +1,7 @@
 """Per-pixel spatially variant isotropic blur, forward and backward, as PyTorch operators."""
 
 from reblur_ops import nn, reference
-from reblur_ops.backend import backends, build_info, use_backend
+from reblur_ops.backend import backends, build_info, explain_backend, use_backend
 from reblur_ops.functional import (
     PUBLISHED_RADII,
     blur_radius,
@@ -26,6 +26,7 @@ __all__ = [
     "coc_radius",
     "defocus",
     "disk_blur",
+    "explain_backend",
     "gaussian_blur",
     "kernel_image",
     "map_channels",

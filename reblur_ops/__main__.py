@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import reblur_ops
-from reblur_ops import backend, native
+from reblur_ops import explain_backend, native
 
 _TOLERANCE = 1e-12
 
@@ -24,13 +24,16 @@ def describe() -> list[tuple[str, str]]:
         ("decided at build", record.get("decision", "unknown")),
         ("compiled with", f"torch {build['torch']}, GCC or Clang {build['compiler']}" if build else "–"),
         ("running", f"torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}"),
-        ("CPU", f"{build.get('cpu_capability', '–')}, {torch.get_num_threads()} threads: {backend.explain('cpu')}"),
+        (
+            "CPU",
+            f"{build.get('cpu_capability', '–')}, {torch.get_num_threads()} threads: {explain_backend('cpu')}",
+        ),
         ("CUDA architectures", build.get("cuda_architectures") or "none"),
     ]
     if native.is_stale():
         rows.insert(2, ("stale", "compiled from other sources than csrc/ holds now; run `make build`"))
     for index in range(torch.cuda.device_count()):
-        rows.append((f"GPU {index}", f"{torch.cuda.get_device_name(index)}: {backend.explain(f'cuda:{index}')}"))
+        rows.append((f"GPU {index}", f"{torch.cuda.get_device_name(index)}: {explain_backend(f'cuda:{index}')}"))
     return rows
 
 

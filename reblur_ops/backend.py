@@ -89,7 +89,7 @@ def select(*tensors: torch.Tensor) -> str:
     return "torch" if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors) else "native"
 
 
-def explain(device: torch.device | str = "cpu") -> str:
+def explain_backend(device: torch.device | str = "cpu") -> str:
     """The backend that answers for tensors on a device, and why, in one line."""
     device = torch.device(device)
     obstacle = _obstacle(device)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models import images
-from models.errors import UserError
-from models.images import ImageError
+from .. import images
+from ..errors import UserError
+from ..images import ImageError
 
 SPLITS = ("train", "val", "test")
 TRUTHS = ("aligned", "blur_radius", "flow")

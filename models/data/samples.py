@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from models import images
-from models.data.layouts import TRUTHS, DataError, Pair
-from models.images import Array
+from .. import images
+from ..images import Array
+from .layouts import TRUTHS, DataError, Pair
 
 Augmentation: TypeAlias = Literal["uniform", "published"]
 

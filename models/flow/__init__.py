@@ -7,13 +7,13 @@
 The displacement at pixel p of `first` says where to look in `second`: at p + displacement(p).
 """
 
-from models.flow.base import Flow
-from models.flow.dis import DisFlow
-from models.flow.load import NoFlow, load_flow
-from models.flow.masks import calibration_mask, consistency_mask, flow_colours, inside_mask
-from models.flow.pwc import PWCNet, load_pwcnet
-from models.flow.raft import RaftFlow
-from models.flow.warping import warp
+from .base import Flow
+from .dis import DisFlow
+from .load import NoFlow, load_flow
+from .masks import calibration_mask, consistency_mask, flow_colours, inside_mask
+from .pwc import PWCNet, load_pwcnet
+from .raft import RaftFlow
+from .warping import warp
 
 __all__ = [
     "DisFlow",

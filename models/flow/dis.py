@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.flow.base import Flow, check_choice
-from models.flow.equalise import equalise_blur
+from .base import Flow, check_choice
+from .equalise import equalise_blur
 
 PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,

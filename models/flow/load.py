@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.flow.base import Flow, check_choice
-from models.flow.dis import DisFlow
-from models.flow.pwc import PWCNet, load_pwcnet
-from models.flow.raft import RaftFlow
+from .base import Flow, check_choice
+from .dis import DisFlow
+from .pwc import PWCNet, load_pwcnet
+from .raft import RaftFlow
 
 
 class NoFlow(Flow):

@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-from models.flow.base import check_flow
-from models.flow.warping import positions, warp
+from .base import check_flow
+from .warping import positions, warp
 
 # How many colours the wheel of the Middlebury flow pages (Baker et al., "A Database and Evaluation Methodology for
 # Optical Flow", IJCV 2011) has from red to yellow, from yellow to green, …, and which channel rises or falls meanwhile.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.flow.base import Flow, check_choice
-from models.weights import load_exactly, read_state
+from ..weights import load_exactly, read_state
+from .base import Flow, check_choice
 
 # Level l of the pyramid, from 1, has 1/2^l of the resolution.
 CHANNELS = (16, 32, 64, 96, 128, 196)

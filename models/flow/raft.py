@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.flow.base import Flow, check_choice
-from models.weights import load_exactly, read_state
+from ..weights import load_exactly, read_state
+from .base import Flow, check_choice
 
 MODELS = ("large", "small")
 MULTIPLE = 8  # sizes that the network takes

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.flow.base import check_choice, check_flow
+from .base import check_choice, check_flow
 
 PADDINGS = ("zeros", "border")
 GRIDS = ("exact", "published")

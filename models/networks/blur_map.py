@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 import reblur_ops
-from models.networks.layers import IMAGE_CHANNELS, ResidualNet, check_image
+
+from .layers import IMAGE_CHANNELS, ResidualNet, check_image
 
 
 class BlurMapNet(nn.Module):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import reblur_ops
-from models.networks.layers import (
+
+from .layers import (
     IMAGE_CHANNELS,
     SqueezeExcite,
     check_image,

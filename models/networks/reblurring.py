@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import reblur_ops
-from models.networks.layers import IMAGE_CHANNELS, ResidualNet, check_image, check_same_size
+
+from .layers import IMAGE_CHANNELS, ResidualNet, check_image, check_same_size
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.networks.layers import IMAGE_CHANNELS, SqueezeExcite, check_integer, pad_to_multiple
-from models.networks.prior import PUBLISHED_MAP_CHANNELS, DeblurringNetwork
+from .layers import IMAGE_CHANNELS, SqueezeExcite, check_integer, pad_to_multiple
+from .prior import PUBLISHED_MAP_CHANNELS, DeblurringNetwork
 
 
 class UNet(DeblurringNetwork):

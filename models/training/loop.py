@@ -25,19 +25,20 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 import reblur_ops
-from models.config import to_dict
-from models.data.layouts import DataError, Pair, hold_out, load_pairs
-from models.data.samples import Augmentation, StepBatches, TrainingSamples
-from models.devices import computes_in_bfloat16
-from models.framework import Framework
-from models.training import pictures
-from models.training.config import OptimizerConfig, StartConfig, TrainingConfig, differing_keys, dump_config
-from models.training.folder import CONFIG_FILE, Checkpoint, RunFolder
-from models.training.objective import Aligner, Objective, Outcome
-from models.training.processes import Processes
-from models.training.progress import Progress, load_tensorboard, memory_mb
-from models.training.validation import psnr, spread, validate
-from models.weights import load_exactly, read_safetensors, read_state, read_torch
+
+from ..config import to_dict
+from ..data.layouts import DataError, Pair, hold_out, load_pairs
+from ..data.samples import Augmentation, StepBatches, TrainingSamples
+from ..devices import computes_in_bfloat16
+from ..framework import Framework
+from ..weights import load_exactly, read_safetensors, read_state, read_torch
+from . import pictures
+from .config import OptimizerConfig, StartConfig, TrainingConfig, differing_keys, dump_config
+from .folder import CONFIG_FILE, Checkpoint, RunFolder
+from .objective import Aligner, Objective, Outcome
+from .processes import Processes
+from .progress import Progress, load_tensorboard, memory_mb
+from .validation import psnr, spread, validate
 
 # Skipped one after another, steps that are not finite are no accident: nothing will be learnt any more.
 MOST_SKIPPED = 50

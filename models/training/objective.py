@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import losses
-from models.flow import Flow, calibration_mask, consistency_mask, inside_mask, load_flow, warp
-from models.framework import Framework
-from models.losses import LossConfig, Losses
-from models.networks.reblurring import Reblurred
-from models.training.config import PRECISIONS, AlignmentConfig
+from .. import losses
+from ..flow import Flow, calibration_mask, consistency_mask, inside_mask, load_flow, warp
+from ..framework import Framework
+from ..losses import LossConfig, Losses
+from ..networks.reblurring import Reblurred
+from .config import PRECISIONS, AlignmentConfig
 
 
 @dataclass(frozen=True)

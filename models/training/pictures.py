@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import images
-from models.data.layouts import Pair
-from models.data.samples import WholePairs
-from models.defocus import Array
-from models.flow import flow_colours
-from models.pictures import Picture, blank, coloured, put_text, to_bytes
-from models.training.objective import Objective, Outcome
-from models.training.validation import evaluation_mode
+from .. import images
+from ..data.layouts import Pair
+from ..data.samples import WholePairs
+from ..defocus import Array
+from ..flow import flow_colours
+from ..pictures import Picture, blank, coloured, put_text, to_bytes
+from .objective import Objective, Outcome
+from .validation import evaluation_mode
 
 HEADS = ("blurry", "deblurred", "target, warped", "mask", "reblurred", "blur radius", "flow")
 LARGEST = 320  # height and width of a tile, pixels

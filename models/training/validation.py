@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.data.layouts import Pair
-from models.data.samples import WholePairs
-from models.flow import inside_mask
-from models.framework import Framework
-from models.training.objective import Aligner
-from models.training.processes import Processes
+from ..data.layouts import Pair
+from ..data.samples import WholePairs
+from ..flow import inside_mask
+from ..framework import Framework
+from .objective import Aligner
+from .processes import Processes
 
 
 def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:

@@ -178,7 +178,7 @@ def test_a_gpu_without_code_gets_pure_pytorch(monkeypatch):
     with pytest.warns(RuntimeWarning, match=r"has no code for Old GPU, sm_50; pure PyTorch answers"):
         assert backend.select(OnGpu()) == "torch"
     assert backend.select(OnGpu()) == "torch"  # a second warning would be an error
-    assert backend.explain("cuda") == (
+    assert backend.explain_backend("cuda") == (
         "torch, slower and with more memory (the compiled module has no code for Old GPU, sm_50)"
     )
     with reblur_ops.use_backend("native"), pytest.raises(RuntimeError, match=r"cannot answer on cuda:0: .* sm_50"):

@@ -65,7 +65,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import reblur_ops
 
-        parser.exit(0, f"reblur-ops {reblur_ops.__version__}, {reblur_ops.explain_backend()}\n")
+        print(f"reblur-ops {reblur_ops.__version__}, backend {reblur_ops.explain_backend()}")
+        parser.exit()
 
 
 if __name__ == "__main__":

@@ -57,39 +57,3 @@ def test_it_refuses_what_it_cannot_do(environment, message):
     result = setup("build", "--help", **environment)
     assert result.returncode != 0
     assert message in result.stderr
-
-
-def test_a_pure_python_installation_works(tmp_path):
-    """`pip install` with REBLUR_OPS_NO_NATIVE=1: what is installed has no compiled module, and answers."""
-    environment = {**os.environ, "REBLUR_OPS_NO_NATIVE": "1"}
-    source = tmp_path / "source"
-    for name in ("reblur_ops", "build_support", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        copy = source / name
-        copy.parent.mkdir(exist_ok=True)
-        if (ROOT / name).is_dir():
-            copy.mkdir()
-            for file in (ROOT / name).glob("*.py"):
-                (copy / file.name).write_bytes(file.read_bytes())
-        else:
-            copy.write_bytes((ROOT / name).read_bytes())
-    pip = ["-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--disable-pip-version-check"]
-    target = tmp_path / "installed"
-    subprocess.run([sys.executable, *pip, "--target", str(target), str(source)], env=environment, check=True)
-    # The editable installation of the checkout would lend its compiled module.
-    code = (
-        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if '__editable__' not in f.__module__];"
-        "import torch, reblur_ops; print(reblur_ops.__file__, reblur_ops.native.REASON, list(reblur_ops.backends()),"
-        " reblur_ops.reblur(torch.rand(1, 3, 9, 9), torch.rand(1, 35, 9, 9), torch.rand(1, 8, 9, 9)).shape)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(target)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert str(target) in result.stdout
-    assert "nothing was compiled, because REBLUR_OPS_NO_NATIVE was set ['torch', 'reference'] " in result.stdout
-    assert "torch.Size([1, 3, 9, 9])" in result.stdout
-    assert sorted(path.name for path in target.iterdir() if path.suffix != ".dist-info") == ["reblur_ops"]

@@ -6,6 +6,8 @@ import sys
 import textwrap
 from contextlib import ExitStack
 
+import reblur_ops
+
 from .data.layouts import DataError
 from .errors import PROGRAM
 from .images import ImageError
@@ -54,6 +56,9 @@ def execute(config: TrainingConfig, task: str = "train") -> int:
             prepared = prepare(config, stack.enter_context(join_processes(config.device)))
         except (ValueError, ModuleNotFoundError) as error:
             return _failed(str(error), 2, task)
+        device = prepared.processes.device
+        if prepared.processes.first:
+            print(f"reblurring on {device}: backend {reblur_ops.explain_backend(device)}", file=sys.stderr)
         try:
             received = train(prepared)
         except (DataError, ImageError, NonFiniteError) as error:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import reblur_ops
 from models import images
 from models.__main__ import main
 from models.data.layouts import DataError
@@ -260,7 +261,9 @@ def test_configurations_are_compared_but_for_what_is_free():
 
 def test_a_folder_that_cannot_be_written_is_named(config_file, capsys):
     assert train(config_file, "/dev/null/run") == 1
-    assert "error: cannot write to /dev/null/run" in capsys.readouterr().err
+    told, error = capsys.readouterr().err.splitlines()
+    assert told == f"reblurring on cpu: backend {reblur_ops.explain_backend()}"
+    assert "error: cannot write to /dev/null/run" in error
 
 
 # What it does

@@ -16,6 +16,7 @@ TASKS = {
     "deblur": "Deblur photographs of any size.",
     "evaluate": "Score a checkpoint, or other people's pictures, by named protocols.",
     "report": "Show a training run on one page: curves, pictures, blur, kernels, scores.",
+    "export": "Write a framework as an ONNX file, for other programs.",
     "import-official": "Turn a checkpoint of the published training code into a model of ours.",
 }
 

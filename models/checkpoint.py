@@ -29,7 +29,7 @@ Rules = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression
 DEFAULT_CHECKPOINT = Path(str(resources.files(__package__.partition(".")[0]))) / "pretrained" / "compact"
 
 
-def load_framework(path: Path | None = None) -> Framework:
+def load_framework(path: str | os.PathLike[str] | None = None) -> Framework:
     """The framework of a checkpoint, in evaluation mode, on the CPU.
 
     Args:
@@ -40,17 +40,16 @@ def load_framework(path: Path | None = None) -> Framework:
     Raises:
         WeightsError: there is none, or it is damaged, or its weights do not fit its configuration.
     """
-    if path is None:
-        path = DEFAULT_CHECKPOINT
-        if not path.is_dir():
-            raise WeightsError(f"no trained framework is in {DEFAULT_CHECKPOINT}: give one with --checkpoint")
-    if path.is_file():
-        return import_official(path)
-    if (path / "best").is_dir():
-        path = path / "best"
-    elif (path / "checkpoints").is_dir():
-        path = _last_checkpoint(path / "checkpoints")
-    return Framework.from_pretrained(path)
+    if path is None and not DEFAULT_CHECKPOINT.is_dir():
+        raise WeightsError(f"no trained framework is in {DEFAULT_CHECKPOINT}: give one with --checkpoint")
+    source = DEFAULT_CHECKPOINT if path is None else Path(path)
+    if source.is_file():
+        return import_official(source)
+    if (source / "best").is_dir():
+        source = source / "best"
+    elif (source / "checkpoints").is_dir():
+        source = _last_checkpoint(source / "checkpoints")
+    return Framework.from_pretrained(source)
 
 
 def _last_checkpoint(folder: Path) -> Path:

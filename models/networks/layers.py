@@ -39,7 +39,9 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """
     height, width = image.shape[-2:]
     below, right = -height % multiple, -width % multiple
-    return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image
+    if not torch.compiler.is_exporting() and not below and not right:  # an exported graph pads images of any size
+        return image
+    return F.pad(image, (0, right, 0, below), mode="replicate")
 
 
 class ChannelNorm(nn.Module):

@@ -1,0 +1,1 @@
+"""Frameworks from and to the files that people have."""

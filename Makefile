@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build packages wheels installations try-wheel check-tag demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
+.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
@@ -23,6 +23,7 @@ help:
 	@echo "make packages      the source distribution, and from it the wheel, dist/"
 	@echo "make wheels        the same, with the wheel made to run on other Linux systems (manylinux)"
 	@echo "make installations install in clean environments, in every way, docs/installations.md (slow, large downloads)"
+	@echo "make try-aarch64   cross-compile for aarch64, and check the kernels under qemu (Debian, as root)"
 	@echo "make clean         remove what was built, and the virtual environment"
 
 # Torch first, as the rest is built against it. Installing the package as editable compiles nothing: the next rule does,
@@ -90,6 +91,9 @@ wheels: packages
 
 installations: packages
 	$(PYTHON) build_support/try_installations.py
+
+try-aarch64:
+	build_support/try_aarch64.sh
 
 try-wheel:
 	$(PYTHON) build_support/try_installations.py --way 'wheel[models]' --python $(PYTHON) --torch $(TORCH)

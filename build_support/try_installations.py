@@ -114,6 +114,7 @@ ROWS = [
     Row("checkout", "python3.11", "torch==2.13.0"),
     Row("checkout, CUDA", "python3.11", "torch==2.14.1"),
     Row("sdist", "python3.11", "torch==2.13.0"),
+    Row("sdist", "python3.10", "torch==2.10.0"),
     Row("wheel", "python3.10", "torch==2.10.0"),
     Row("wheel", "python3.13", "torch==2.10.0"),
     Row("wheel", "python3.11", "torch==2.14.1"),

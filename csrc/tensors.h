@@ -28,9 +28,9 @@ Tensor empty(const Tensor& like, const int64_t (&shape)[kDimensions], ScalarType
   for (size_t n = kDimensions - 1; n > 0; --n) strides[n - 1] = strides[n] * std::max<int64_t>(shape[n], 1);
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   int32_t device_type;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle result = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(kDimensions, shape, strides, dtype, device_type, like.get_device_index(), &result));
   return Tensor(result);
 }
@@ -43,7 +43,7 @@ inline Tensor to_type(const Tensor& tensor, ScalarType type) {
 // |x| of every element.
 inline Tensor absolute(const Tensor& tensor) {
   StableIValue stack[] = {torch::stable::detail::from(tensor)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::abs", "", stack, TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::abs", "", stack, TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 

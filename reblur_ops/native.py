@@ -29,7 +29,8 @@ def load() -> tuple[ModuleType | None, str]:
             needs = f"; it needs torch >= 2.10, this is {torch.__version__}" if "undefined symbol" in str(error) else ""
             return None, f"{error}{needs}"
     if not _SOURCES.is_dir():
-        return None, read_record(_PACKAGE / RECORD).get("decision", "it is missing from the installation")
+        decision = read_record(_PACKAGE / RECORD).get("decision", "")
+        return None, decision if decision.startswith("nothing") else "it is missing from the installation"
     return _load_installed()
 
 

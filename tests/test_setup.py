@@ -35,6 +35,26 @@ def test_it_says_what_it_decided():
     )
 
 
+def test_without_a_compiler_it_names_the_way_out():
+    result = setup("build_clib", FORCE_CPU="1", CXX="no-such-compiler")
+    assert result.returncode != 0
+    assert "there is no C++ compiler (no-such-compiler)" in result.stderr
+    assert "REBLUR_OPS_NO_NATIVE=1" in result.stderr
+
+
+def test_without_torch_it_names_the_ways_out(tmp_path):
+    """An isolated build gets torch; this is for those who switch the isolation off."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as u; find = u.find_spec;"
+        "u.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)"
+    )
+    result = setup("build_clib", PYTHONPATH=str(tmp_path))
+    assert result.returncode != 0
+    assert "there is no torch to build with" in result.stderr
+    assert "REBLUR_OPS_NO_NATIVE=1" in result.stderr
+    assert setup("--version", PYTHONPATH=str(tmp_path)).stdout.strip() == reblur_ops.__version__
+
+
 def test_metadata_and_source_distributions_need_no_torch():
     """Nor anything else that only compiling needs, such as settings that fit together."""
     result = setup("--version", FORCE_CPU="1", FORCE_CUDA="1")

@@ -47,6 +47,7 @@ class Environment:
         self.folder = folder / "elsewhere"
         self.folder.mkdir()
         self.bin = folder / "venv" / "bin"
+        self.torch = row.torch
         interpreter = shutil.which(row.python)
         if interpreter is None:
             raise FileNotFoundError(f"there is no {row.python} on the PATH")
@@ -84,6 +85,20 @@ def from_checkout(environment: Environment) -> None:
     environment.pip("install", str(ROOT), FORCE_CPU="1")
 
 
+def from_git(environment: Environment) -> None:
+    environment.pip("install", f"git+file://{ROOT}", FORCE_CPU="1")
+
+
+def by_uv(environment: Environment) -> None:
+    """An environment of uv's own builds, with the torch that is here."""
+    environment.pip("install", "uv")
+    constraints = environment.folder / "constraints.txt"
+    constraints.write_text(environment.torch + "\n")
+    python = environment.bin / "python"
+    options = ["--python", str(python), "--build-constraints", str(constraints)]
+    run([str(environment.bin / "uv"), "pip", "install", "-q", *options, str(ROOT)], environment.folder, FORCE_CPU="1")
+
+
 def from_sdist(environment: Environment) -> None:
     environment.pip("install", built("*.tar.gz"), FORCE_CPU="1")
 
@@ -105,13 +120,17 @@ def with_models(environment: Environment) -> None:
 
 WAYS: dict[str, Callable[[Environment], None]] = {
     "checkout": from_checkout,
+    "checkout, by uv": by_uv,
     "checkout, CUDA": with_cuda,
+    "git": from_git,
     "sdist": from_sdist,
     "wheel": from_wheel,
     "wheel[models]": with_models,
 }
 ROWS = [
     Row("checkout", "python3.11", "torch==2.13.0"),
+    Row("checkout, by uv", "python3.11", "torch==2.13.0"),
+    Row("git", "python3.11", "torch==2.13.0"),
     Row("checkout, CUDA", "python3.11", "torch==2.14.1"),
     Row("sdist", "python3.11", "torch==2.13.0"),
     Row("sdist", "python3.10", "torch==2.10.0"),

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from benchmarks import harness
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("reblur_ops", "models", "csrc", "build_support")
-SOURCES += ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+FOLDERS = ("reblur_ops", "models", "csrc", "build_support")
+SOURCES = (*FOLDERS, "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 FRESH = """
 import json, sys, time
 begin = time.perf_counter()

@@ -50,9 +50,15 @@ def _tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
 
 
+# Asked once, here: torch.compile of Torch 2.10 cannot trace the question.
+_AUTOCAST_DEVICES = tuple(
+    name for name in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu") if torch.amp.is_autocast_available(name)
+)
+
+
 def autocasting(device: torch.device) -> bool:
     """Whether autocast is on for a device, of whatever type."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return device.type in _AUTOCAST_DEVICES and torch.is_autocast_enabled(device.type)
 
 
 def _same(name: str, tensor: torch.Tensor, like_name: str, like: torch.Tensor) -> None:

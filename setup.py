@@ -162,11 +162,13 @@ def recording(command: type, decision: str) -> type:
 
     class Recording(command):
         def run(self) -> None:
-            super().run()
             inplace, editable = getattr(self, "inplace", False), getattr(self, "editable_mode", False)
+            path = Path(*([] if inplace else [self.build_lib]), "reblur_ops", record["RECORD"])
+            if record["read_record"](path).get("decision") != decision:
+                self.force = True  # what an earlier build left here was made otherwise
+            super().run()
             if not editable:
-                package = Path(*([] if inplace else [self.build_lib]), "reblur_ops")
-                record["write_record"](package / record["RECORD"], decision, record["digest"](ROOT / CSRC))
+                record["write_record"](path, decision, record["digest"](ROOT / CSRC))
             if inplace:
                 remove_other_builds(self)
 

@@ -4,8 +4,8 @@
     python -m benchmarks.ablation --full --photos DIR       on GPUs, with many photographs of your own
 
 The framework is trained whole and with its parts taken away one after another: the same deblurring network, steps and
-crops, several seeds, on pairs with less and with more misalignment, made of photographs by `models.synthesize`. Each
-run is scored on pairs of other photographs against the aligned truth, with its last weights: none are chosen.
+crops, several seeds, on pairs with less and with more misalignment, made of photographs by `models.tasks.synthesize`.
+Each run is scored on pairs of other photographs against the aligned truth, with its last weights: none are chosen.
 Interrupted, the same command goes on, and finished runs are not repeated. Writes results/ablation.md and .json.
 
     OUT/data/2px/         pairs misaligned by 2 pixels at most; those of all sizes differ in the sharp picture alone
@@ -37,16 +37,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import harness
-from models import metrics, synthesize
-from models.arguments import integer, number
-from models.config import to_dict
+from models.core.config import to_dict
+from models.core.errors import describe
+from models.core.files import replacing, writable_folder
+from models.data.images import ImageError
 from models.data.layouts import Pair, load_pairs
 from models.data.samples import WholePairs
-from models.errors import describe
-from models.evaluate import to_array
-from models.files import replacing, writable_folder
+from models.evaluation import metrics
 from models.framework import Framework
-from models.images import ImageError
+from models.tasks import synthesize
+from models.tasks.arguments import integer, number
+from models.tasks.evaluate import to_array
 from models.training.config import FREE_KEYS, TrainingConfig, differing_keys, load_config
 from models.training.loop import NonFiniteError, git_commit, prepare, train
 from models.training.processes import Processes
@@ -161,7 +162,7 @@ FULL = Scale(
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over test pairs against the aligned truth, as `models.metrics` defines them.
+    """Means over test pairs against the aligned truth, as `models.evaluation.metrics` defines them.
 
     Attributes:
         radius: correlation of the blur radius with the true one; None without a reblurring network.

@@ -20,9 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import harness
-from models import defocus
-from models.defocus import Array
 from models.flow import Flow, inside_mask, load_flow
+from models.synthesis import defocus
+from models.synthesis.defocus import Array
 
 SIZE = 256
 RIM = 8  # pixels at the border that do not count

@@ -22,7 +22,7 @@ import reblur_ops
 from benchmarks import harness
 from models.flow import NoFlow, calibration_mask, load_flow, warp
 from models.framework import Framework
-from models.losses import blur_map_ramp, first_stage, second_stage
+from models.training.losses import blur_map_ramp, first_stage, second_stage
 
 STAGES = (1, 2)
 BACKENDS = ("native", "torch", "reference")

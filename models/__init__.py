@@ -4,13 +4,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import load_framework
+    from .checkpoints.load import load_framework
     from .framework import Framework
 
 __all__ = ["Framework", "load_framework"]
 
 # Imported when they are asked for: `reblur --help` has no use for torch.
-_MODULES = {"Framework": "framework", "load_framework": "checkpoint"}
+_MODULES = {"Framework": "framework", "load_framework": "checkpoints.load"}
 
 
 def __getattr__(name: str) -> Any:

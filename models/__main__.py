@@ -5,9 +5,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from .errors import PROGRAM, UserError, describe
+from .core.errors import PROGRAM, UserError, describe
 
-# Each is a module here, - in its name for _, with add_arguments(parser), and run(args) that returns the exit status.
+# Each is a module of tasks, - in its name for _: add_arguments(parser), and run(args), which returns the exit status.
 TASKS = {
     "demo": "Train a small framework on misaligned pairs, and deblur photographs that it has never seen.",
     "gallery": "Show one photograph through every family of kernels, gathered and scattered.",
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         # PyTorch takes seconds to import, and --help has no use for it.
         if argv and argv[0] == name:
             try:
-                task = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
+                task = importlib.import_module(f"{__package__}.tasks.{name.replace('-', '_')}")
             except ModuleNotFoundError as error:
                 task_parser.error(f"{error}; for all that the tasks need: pip install 'reblur-ops[models]'")
             task.add_arguments(task_parser)

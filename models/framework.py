@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import reblur_ops
 
-from . import weights
-from .config import from_dict, to_dict
-from .files import replacing
+from .core import weights
+from .core.config import from_dict, to_dict
+from .core.files import replacing
+from .core.weights import WeightsError
 from .networks import BlurMapNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
-from .weights import WeightsError
 
 DEBLURRING_NETWORKS: dict[str, type[DeblurringNetwork]] = {
     "compact": CompactNet,
@@ -61,7 +61,7 @@ class ReblurConfig:
 
 @dataclass(frozen=True)
 class FrameworkConfig:
-    """What a `Framework` is made of. JSON can hold it: `models.config`."""
+    """What a `Framework` is made of. JSON can hold it: `models.core.config`."""
 
     radii: tuple[int, ...] = reblur_ops.PUBLISHED_RADII  # pixels; of the blur map and the reblurring alike
     blur_map: BlurMapConfig | None = field(default_factory=BlurMapConfig)

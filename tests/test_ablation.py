@@ -13,11 +13,12 @@ import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import FULL, TINY, VARIANTS, Result, Row, Scores
-from models import images, synthesize
 from models.__main__ import main as models_main
-from models.config import to_dict
+from models.core.config import to_dict
+from models.data import images
 from models.data.layouts import load_pairs
 from models.framework import Framework
+from models.tasks import synthesize
 from models.training import loop
 from models.training.config import differing_keys, load_config
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError
-from ..files import replacing
+from ..core.errors import UserError
+from ..core.files import replacing
 from ..framework import Framework
 
 OPSET = 20  # of 2023: ONNX Runtime 1.17, and what deployments of that age run

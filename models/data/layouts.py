@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .. import images
-from ..errors import UserError
-from ..images import ImageError
+from ..core.errors import UserError
+from . import images
+from .images import ImageError
 
 SPLITS = ("train", "val", "test")
 TRUTHS = ("aligned", "blur_radius", "flow")

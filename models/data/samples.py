@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from .. import images
-from ..images import Array
+from . import images
+from .images import Array
 from .layouts import TRUTHS, DataError, Pair
 
 Augmentation: TypeAlias = Literal["uniform", "published"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..weights import load_exactly, read_state
+from ..core.weights import load_exactly, read_state
 from .base import Flow, check_choice
 
 # Level l of the pyramid, from 1, has 1/2^l of the resolution.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..weights import load_exactly, read_state
+from ..core.weights import load_exactly, read_state
 from .base import Flow, check_choice
 
 MODELS = ("large", "small")

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import images
-from ..checkpoint import load_framework
+from ..checkpoints.load import load_framework
+from ..data import images
 from ..framework import Framework
-from ..tiling import TiledFramework
+from .tiling import TiledFramework
 
 
 def deblur(

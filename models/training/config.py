@@ -10,11 +10,11 @@ from typing import Any
 import torch
 import yaml
 
-from ..config import from_dict, to_dict
+from ..core.config import from_dict, to_dict
 from ..data.layouts import DataError, parse_source
 from ..flow.warping import GRIDS, INTERPOLATIONS, PADDINGS
 from ..framework import Framework, FrameworkConfig
-from ..losses import LossConfig, blur_map_ramp
+from .losses import LossConfig, blur_map_ramp
 
 RECIPES = Path(__file__).parents[1] / "configs"
 MASKS = ("none", "inside", "calibration", "consistency")

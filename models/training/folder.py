@@ -34,9 +34,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..files import replacing, sync_folder
+from ..core.files import replacing, sync_folder
+from ..core.weights import WeightsError, read_safetensors, read_torch
 from ..framework import WEIGHTS_FILE, Framework
-from ..weights import WeightsError, read_safetensors, read_torch
 
 CONFIG_FILE = "config.yaml"
 LOGS = ("metrics.jsonl", "validation.jsonl")

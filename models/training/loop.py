@@ -26,12 +26,12 @@ from torch.utils.data import DataLoader
 
 import reblur_ops
 
-from ..config import to_dict
+from ..core.config import to_dict
+from ..core.devices import computes_in_bfloat16
+from ..core.weights import load_exactly, read_safetensors, read_state, read_torch
 from ..data.layouts import DataError, Pair, hold_out, load_pairs
 from ..data.samples import Augmentation, StepBatches, TrainingSamples
-from ..devices import computes_in_bfloat16
 from ..framework import Framework
-from ..weights import load_exactly, read_safetensors, read_state, read_torch
 from . import pictures
 from .config import OptimizerConfig, StartConfig, TrainingConfig, differing_keys, dump_config
 from .folder import CONFIG_FILE, Checkpoint, RunFolder

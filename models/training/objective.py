@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import losses
 from ..flow import Flow, calibration_mask, consistency_mask, inside_mask, load_flow, warp
 from ..framework import Framework
-from ..losses import LossConfig, Losses
 from ..networks.reblurring import Reblurred
+from . import losses
 from .config import PRECISIONS, AlignmentConfig
+from .losses import LossConfig, Losses
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import images
+from ..data import images
 from ..data.layouts import Pair
 from ..data.samples import WholePairs
-from ..defocus import Array
 from ..flow import flow_colours
-from ..pictures import Picture, blank, coloured, put_text, to_bytes
+from ..reporting.pictures import Picture, blank, coloured, put_text, to_bytes
+from ..synthesis.defocus import Array
 from .objective import Objective, Outcome
 from .validation import evaluation_mode
 

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from models import checkpoint as checkpoint_module
 from models.__main__ import main
-from models.checkpoint import import_official
+from models.checkpoints import load as checkpoint_module
+from models.checkpoints.load import import_official
+from models.core.weights import WeightsError
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
-from models.weights import WeightsError
 from tests import published
 
 TOLERANCE = 1e-4  # relative, in float32, through tens of layers

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import images
+from models.data import images
 from models.data.layouts import LAYOUTS, DataError, Pair, find_pairs, hold_out, load_pairs, parse_source
 
 # The layout, the split, and files: blurry and sharp ones as they pair, in order.

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from models import images
+from models.data import images
 from models.data.layouts import DataError, Pair, load_pairs
 from models.data.samples import StepBatches, TrainingSamples, WholePairs
 

@@ -10,10 +10,11 @@ import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from models import deblur, images
 from models.__main__ import main
+from models.data import images
+from models.data.images import Encoding
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
-from models.images import Encoding
+from models.tasks import deblur
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SMALL = FrameworkConfig(
@@ -176,7 +177,7 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(checkpoint, photos, tmp
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("models.files.os.fsync", full)
+    monkeypatch.setattr("models.core.files.os.fsync", full)
     assert main(["deblur", str(photos), "--out", str(tmp_path / "out"), "--checkpoint", checkpoint]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())
@@ -232,7 +233,7 @@ def test_bad_input_gets_one_error_before_any_work(checkpoint, photos, tmp_path, 
 
 def test_without_a_trained_framework_it_says_so(photos, tmp_path, capsys, monkeypatch):
     images.write(photos / "a.png", photograph())
-    monkeypatch.setattr("models.checkpoint.DEFAULT_CHECKPOINT", tmp_path / "absent")
+    monkeypatch.setattr("models.checkpoints.load.DEFAULT_CHECKPOINT", tmp_path / "absent")
     assert main(["deblur", str(photos), "--out", str(tmp_path / "out")]) == 2
     assert "absent: give one with --checkpoint" in capsys.readouterr().err
 
@@ -260,4 +261,4 @@ def test_a_device_that_is_not_there_is_refused_and_debug_shows_where():
     result = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
-    assert result.stderr.splitlines()[-1] == "models.errors.UserError: there is no absent.png"
+    assert result.stderr.splitlines()[-1] == "models.core.errors.UserError: there is no absent.png"

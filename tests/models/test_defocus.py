@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import defocus
+from models.synthesis import defocus
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.3, 1.0, 2.5, 6.5])

@@ -12,10 +12,11 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from models import demo, images
 from models.__main__ import main
+from models.data import images
 from models.data.layouts import load_pairs
 from models.framework import Framework
+from models.tasks import demo
 from models.training import loop
 from models.training.config import load_config
 from tests import browser

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from models import images
 from models.__main__ import main
+from models.data import images
+from models.evaluation.metrics import score, shifted
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
-from models.metrics import score, shifted
 
 SMALL = FrameworkConfig(
     radii=(1, 3),

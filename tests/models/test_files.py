@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from models.files import replacing
+from models.core.files import replacing
 
 
 def write(path, content):
@@ -20,7 +20,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file"
     write(path, b"old")
     code = (
-        "import os, signal, sys; from pathlib import Path; from models.files import replacing\n"
+        "import os, signal, sys; from pathlib import Path; from models.core.files import replacing\n"
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with replacing(Path(sys.argv[1])) as file: file.write(b'new and longer')"
     )

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from models.config import from_dict, to_dict
+from models.core.config import from_dict, to_dict
+from models.core.weights import WeightsError
 from models.framework import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -20,7 +21,6 @@ from models.framework import (
     FrameworkConfig,
     ReblurConfig,
 )
-from models.weights import WeightsError
 
 SMALL = FrameworkConfig(
     radii=(2, 5),

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from models import gallery
 from models.__main__ import main
+from models.tasks import gallery
 
 
 @pytest.fixture(scope="module")

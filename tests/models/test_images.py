@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from models import images
-from models.images import Encoding, ImageError
+from models.data import images
+from models.data.images import Encoding, ImageError
 
 GENERATOR = np.random.default_rng(0)
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -272,7 +272,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("models.files.os.fsync", full)
+    monkeypatch.setattr("models.core.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         images.write(path, np.ones((4, 5, 3), np.float32))
     assert path.read_bytes() == before

@@ -11,10 +11,10 @@ import torch
 import torchmetrics.functional.image
 from scipy import ndimage
 
-from models import metrics
-from models.errors import UserError
+from models.core.errors import UserError
+from models.evaluation import metrics
+from models.evaluation.metrics import score, score_radius, shifted, warped
 from models.flow import NoFlow
-from models.metrics import score, score_radius, shifted, warped
 
 
 @pytest.fixture(scope="module")

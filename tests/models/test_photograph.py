@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import models
-from models import images
+from models.data import images
 from models.framework import DeblurConfig, Framework, FrameworkConfig
 from models.inference import deblur
 

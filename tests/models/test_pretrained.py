@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import torch
 
-from models import images
 from models.__main__ import main
-from models.checkpoint import DEFAULT_CHECKPOINT, load_framework
-from models.synthesize import Original, Settings, make_pair
+from models.checkpoints.load import DEFAULT_CHECKPOINT, load_framework
+from models.data import images
+from models.tasks.synthesize import Original, Settings, make_pair
 
 BOX = Path(__file__).parents[2] / DEFAULT_CHECKPOINT
 

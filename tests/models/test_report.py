@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from models import page, report
 from models.__main__ import main
-from models.errors import UserError
+from models.core.errors import UserError
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
-from models.page import Series
+from models.reporting import page
+from models.reporting.page import Series
+from models.tasks import report
 from tests import browser
 
 SMALL = FrameworkConfig(

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import skimage.data
 
-from models import images, synthesize
 from models.__main__ import main
+from models.data import images
 from models.data.layouts import load_pairs
 from models.data.samples import WholePairs
-from models.defocus import to_linear
-from models.synthesize import Original, Settings
+from models.synthesis.defocus import to_linear
+from models.tasks import synthesize
+from models.tasks.synthesize import Original, Settings
 
 QUIET = Settings(patch=96, blur=4, misalignment=3, noise=0)
 SMALL = ["--patch", "32", "--blur", "2", "--misalignment", "2", "--workers", "1"]
@@ -374,7 +375,7 @@ def test_impossible_options_are_refused(arguments, message, capsys):
 
 def test_it_needs_no_torch():
     """Each process loads what it imports, and torch takes seconds."""
-    code = "import sys, models.synthesize; print('torch' in sys.modules)"
+    code = "import sys, models.tasks.synthesize; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 

@@ -7,13 +7,13 @@ import sys
 import pytest
 import torch
 
-from models import tiling
-from models.devices import peak_memory
-from models.errors import UserError
+from models.core.devices import peak_memory
+from models.core.errors import UserError
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
+from models.inference import tiling
+from models.inference.tiling import Layout, TiledFramework
 from models.networks import CompactNet, UNet, pooled_statistics
 from models.networks.layers import SqueezeExcite
-from models.tiling import Layout, TiledFramework
 
 ONE_STEP = 1 / 255
 AGREEMENT = 0.01 * ONE_STEP  # where the trim is as wide as the network reaches: rounding
@@ -189,7 +189,7 @@ def test_peak_memory_counts_what_is_held_at_once():
 LIMITED = """
 import resource, sys, torch
 from models.framework import Framework
-from models.tiling import TiledFramework
+from models.inference.tiling import TiledFramework
 torch.manual_seed(0)
 image = torch.rand(3, 512, 640)
 tiled = TiledFramework(Framework().eval(), tile=640)

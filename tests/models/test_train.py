@@ -14,12 +14,12 @@ import pytest
 import torch
 
 import reblur_ops
-from models import images
 from models.__main__ import main
+from models.core.weights import read_torch
+from models.data import images
 from models.data.layouts import DataError
 from models.flow import DisFlow
 from models.framework import Framework
-from models.losses import PUBLISHED_LOSSES, blur_map_ramp
 from models.training import folder as folder_module
 from models.training import loop
 from models.training.config import (
@@ -31,10 +31,10 @@ from models.training.config import (
     dump_config,
     load_config,
 )
+from models.training.losses import PUBLISHED_LOSSES, blur_map_ramp
 from models.training.objective import Aligner
 from models.training.processes import Processes
 from models.training.validation import spread, validate
-from models.weights import read_torch
 
 TINY = [
     "device=cpu",

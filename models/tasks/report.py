@@ -18,23 +18,23 @@ from tqdm import tqdm
 
 import reblur_ops
 
-from . import page
+from ..checkpoints.load import load_framework
+from ..core.devices import usable_device
+from ..core.errors import UserError
+from ..core.files import writable_folder
+from ..data.images import Array
+from ..data.layouts import NOTATION, DataError, load_pairs, parse_source
+from ..data.samples import Sample, WholePairs
+from ..evaluation.metrics import PROTOCOLS, SMALLEST, Score, score, score_radius
+from ..flow import load_flow
+from ..framework import Framework
+from ..inference.tiling import TiledFramework
+from ..reporting import page
+from ..reporting.page import Series
+from ..reporting.pictures import Picture, largest_radius, magnification, magnified, radius_picture, to_bytes
+from ..training.validation import spread
 from .arguments import integer
-from .checkpoint import load_framework
-from .data.layouts import NOTATION, DataError, load_pairs, parse_source
-from .data.samples import Sample, WholePairs
-from .devices import usable_device
-from .errors import UserError
 from .evaluate import choose_protocols, score_picture, to_array
-from .files import writable_folder
-from .flow import load_flow
-from .framework import Framework
-from .images import Array
-from .metrics import PROTOCOLS, SMALLEST, Score, score, score_radius
-from .page import Series
-from .pictures import Picture, largest_radius, magnification, magnified, radius_picture, to_bytes
-from .tiling import TiledFramework
-from .training.validation import spread
 
 PROBES = 64  # kernels on the page, each way, of a picture
 # A page is to be opened at once: of larger pictures it shows the middle.

@@ -1,7 +1,7 @@
 """Misaligned pairs with known truth, made of photographs.
 
-A lens out of focus (`models.defocus`) makes the blurry picture. The sharp one is taken by a camera that has moved,
-turned and zoomed a little in between. Both get noise and are rounded. Written in the layout of SDD, beside the truth:
+A lens out of focus (`models.synthesis.defocus`) makes the blurry picture. The sharp one is taken by a camera that has
+moved, turned and zoomed a little in between. Both get noise and are rounded. Written in the layout of SDD, beside the truth:
 
     OUT/{train_patches,test}/
         blur/NAME.png
@@ -42,14 +42,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from . import images
+from ..core.config import to_dict
+from ..core.errors import PROGRAM
+from ..core.files import replacing, writable_folder
+from ..data import images
+from ..data.images import Array, Encoding, ImageError
+from ..data.layouts import TRUTHS, DataError
+from ..synthesis.defocus import coc, fill_disparity, render_defocus, to_linear, to_srgb
 from .arguments import integer, number
-from .config import to_dict
-from .data.layouts import TRUTHS, DataError
-from .defocus import coc, fill_disparity, render_defocus, to_linear, to_srgb
-from .errors import PROGRAM
-from .files import replacing, writable_folder
-from .images import Array, Encoding, ImageError
 
 # Of the pictures that scikit-image installs, the photographs of natural texture that are sharp all over. Not chelsea, a
 # close-up with little in focus: its truth is soft, and what a network makes sharper there was measured as a loss.

@@ -13,8 +13,8 @@ from string import Template
 
 import numpy as np
 
-from .files import replacing
-from .images import Array
+from ..core.files import replacing
+from ..data.images import Array
 from .pictures import Picture, encoded
 
 # Seven colours that people with any colour vision tell apart, on white and on black (Okabe and Ito, 2008).

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from .checkpoint import import_official
-from .files import writable_folder
+from ..checkpoints.load import import_official
+from ..core.files import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import replacing
-from .images import Array
+from ..core.files import replacing
+from ..data.images import Array
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 

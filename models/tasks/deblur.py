@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import images
+from ..checkpoints.load import DEFAULT_CHECKPOINT, load_framework
+from ..core.devices import usable_device
+from ..core.errors import PROGRAM, UserError, describe
+from ..core.files import writable_folder
+from ..data import images
+from ..data.images import Array, Encoding, ImageError
+from ..inference.tiling import LARGEST_TILE, SMALLEST_TILE, TiledFramework
+from ..reporting.pictures import largest_radius, radius_picture, side_by_side, to_bytes, write_picture
 from .arguments import integer
-from .checkpoint import DEFAULT_CHECKPOINT, load_framework
-from .devices import usable_device
-from .errors import PROGRAM, UserError, describe
-from .files import writable_folder
-from .images import Array, Encoding, ImageError
-from .pictures import largest_radius, radius_picture, side_by_side, to_bytes, write_picture
-from .tiling import LARGEST_TILE, SMALLEST_TILE, TiledFramework
 
 # Of the PNG of blur radii: 16 bits end at 256 pixels, and rounding is far below what can be measured.
 RADIUS_STEPS = 256

@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 import reblur_ops
 
-from . import page
+from ..core.devices import usable_device
+from ..core.files import writable_folder
+from ..reporting import page
+from ..reporting.pictures import Picture, coloured, magnified, to_bytes, write_picture
+from ..synthesis.defocus import Array, coc, render_defocus, to_linear, to_srgb
 from .arguments import number
-from .defocus import Array, coc, render_defocus, to_linear, to_srgb
-from .devices import usable_device
-from .files import writable_folder
-from .pictures import Picture, coloured, magnified, to_bytes, write_picture
 from .synthesize import Original
 
 TITLE = "One photograph, every family, both directions"

@@ -15,17 +15,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import images
-from .arguments import integer
-from .data.layouts import NOTATION, DataError, Pair, describe_layouts, load_pairs
-from .data.samples import Sample, WholePairs
-from .deblur import add_framework_arguments, load_tiled
-from .errors import UserError
-from .files import replacing, writable_folder
-from .flow import Flow, load_flow
-from .flow.load import FLOWS
-from .images import Array
-from .metrics import (
+from ..core.errors import UserError
+from ..core.files import replacing, writable_folder
+from ..data import images
+from ..data.images import Array
+from ..data.layouts import NOTATION, DataError, Pair, describe_layouts, load_pairs
+from ..data.samples import Sample, WholePairs
+from ..evaluation.metrics import (
     PROTOCOLS,
     SMALLEST,
     Lpips,
@@ -38,8 +34,12 @@ from .metrics import (
     shifted,
     warped,
 )
-from .pictures import Picture, side_by_side, to_bytes, write_picture
-from .tiling import TiledFramework
+from ..flow import Flow, load_flow
+from ..flow.load import FLOWS
+from ..inference.tiling import TiledFramework
+from ..reporting.pictures import Picture, side_by_side, to_bytes, write_picture
+from .arguments import integer
+from .deblur import add_framework_arguments, load_tiled
 
 # By which protocol pictures are the best and the worst: the first of these that is there.
 RANKING = ("aligned", "shift", "warped", "raw")

@@ -1,7 +1,7 @@
 """The demonstration: a framework learns to deblur from pairs that do not line up, and deblurs what it has never seen.
 
     OUT/
-        pairs/          misaligned pairs of the photographs that scikit-image installs: models.synthesize
+        pairs/          misaligned pairs of the photographs that scikit-image installs: models.tasks.synthesize
         training/       the run: models.training.folder
         metrics.json    `Metrics`
         report.html     the same for people, with pictures
@@ -25,20 +25,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import page, train
+from ..core.errors import UserError
+from ..core.files import replacing, writable_folder
+from ..data.layouts import Pair, load_pairs
+from ..data.samples import Sample, WholePairs
+from ..evaluation.metrics import RadiusScore, score_radius
+from ..framework import Framework
+from ..inference.tiling import TiledFramework
+from ..reporting import page
+from ..training.config import TrainingConfig, load_config
+from ..training.folder import RunFolder
+from ..training.loop import find_pairs
+from . import train
 from .arguments import integer
-from .data.layouts import Pair, load_pairs
-from .data.samples import Sample, WholePairs
-from .errors import UserError
-from .files import replacing, writable_folder
-from .framework import Framework
-from .metrics import RadiusScore, score_radius
 from .report import Restored, curves, enlarged, picture_section, read_lines, restore, score_table
 from .synthesize import Settings, find_originals, processors, split_photographs, write_dataset
-from .tiling import TiledFramework
-from .training.config import TrainingConfig, load_config
-from .training.folder import RunFolder
-from .training.loop import find_pairs
 
 RECIPE = "demo"
 PAIRS = Settings(
@@ -66,7 +67,7 @@ scores; training has not seen it.</p>"""
 
 @dataclass(frozen=True)
 class Metrics:
-    """Of the pictures held out: PSNR (dB) and SSIM as in `models.metrics`, to the aligned truth, means over pictures.
+    """Scores of the held-out pictures: means of PSNR (dB) and SSIM to the aligned truth, as in `models.evaluation.metrics`.
 
     The radius of the blur that the reblurring network found, RMS, is compared with the true one over all pixels of all
     pictures. What needs that network is None without it.

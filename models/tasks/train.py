@@ -8,12 +8,12 @@ from contextlib import ExitStack
 
 import reblur_ops
 
-from .data.layouts import DataError
-from .errors import PROGRAM
-from .images import ImageError
-from .training.config import RECIPES, TrainingConfig, dump_config, load_config
-from .training.loop import NonFiniteError, Run, prepare, train
-from .training.processes import join_processes
+from ..core.errors import PROGRAM
+from ..data.images import ImageError
+from ..data.layouts import DataError
+from ..training.config import RECIPES, TrainingConfig, dump_config, load_config
+from ..training.loop import NonFiniteError, Run, prepare, train
+from ..training.processes import join_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

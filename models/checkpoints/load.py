@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .framework import (
+from ..core.weights import WeightsError, load_exactly, read_torch
+from ..framework import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     BlurMapConfig,
@@ -19,8 +20,7 @@ from .framework import (
     FrameworkConfig,
     ReblurConfig,
 )
-from .networks.layers import IMAGE_CHANNELS
-from .weights import WeightsError, load_exactly, read_torch
+from ..networks.layers import IMAGE_CHANNELS
 
 State = dict[str, Tensor]
 Rules = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression: what stands there instead

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from .checkpoint import DEFAULT_CHECKPOINT, load_framework
-from .checkpoints.onnx import export_onnx
-from .files import writable_folder
+from ..checkpoints.load import DEFAULT_CHECKPOINT, load_framework
+from ..checkpoints.onnx import export_onnx
+from ..core.files import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

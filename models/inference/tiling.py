@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .devices import free_memory, is_out_of_memory, peak_memory
-from .errors import UserError
-from .framework import Framework
-from .networks import pooled_statistics
-from .networks.layers import SqueezeExcite
+from ..core.devices import free_memory, is_out_of_memory, peak_memory
+from ..core.errors import UserError
+from ..framework import Framework
+from ..networks import pooled_statistics
+from ..networks.layers import SqueezeExcite
 
 T = TypeVar("T")
 

@@ -22,9 +22,9 @@ from scipy import ndimage
 from skimage import registration
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from .errors import UserError
-from .flow import Flow, warp
-from .images import LUMA, Array
+from ..core.errors import UserError
+from ..data.images import LUMA, Array
+from ..flow import Flow, warp
 
 Array64 = NDArray[np.float64]
 Lpips = Callable[[Array64, Array64], float]

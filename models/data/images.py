@@ -19,8 +19,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from .errors import UserError
-from .files import replacing
+from ..core.errors import UserError
+from ..core.files import replacing
 
 Array = NDArray[np.float32]
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Ground floor: files, errors, weights, devices, configurations."""

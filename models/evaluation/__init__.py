@@ -1,0 +1,1 @@
+"""Scores of images: metrics and the protocols by which they are taken."""

@@ -1,0 +1,1 @@
+"""Pairs with known truth, made of photographs."""

@@ -67,7 +67,7 @@ scores; training has not seen it.</p>"""
 
 @dataclass(frozen=True)
 class Metrics:
-    """Scores of the held-out pictures: means of PSNR (dB) and SSIM to the aligned truth, as in `models.evaluation.metrics`.
+    """Scores of the held-out pictures: means of PSNR (dB) and SSIM to the aligned truth, `evaluation.metrics`.
 
     The radius of the blur that the reblurring network found, RMS, is compared with the true one over all pixels of all
     pictures. What needs that network is None without it.

@@ -1,7 +1,8 @@
 """Misaligned pairs with known truth, made of photographs.
 
 A lens out of focus (`models.synthesis.defocus`) makes the blurry picture. The sharp one is taken by a camera that has
-moved, turned and zoomed a little in between. Both get noise and are rounded. Written in the layout of SDD, beside the truth:
+moved, turned and zoomed a little in between. Both get noise and are rounded. Written in the layout of SDD, beside the
+truth:
 
     OUT/{train_patches,test}/
         blur/NAME.png

@@ -52,7 +52,7 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "radial_blur": ("radial_blur", {}, (RADIUS + 1,)),
     "radial_blur-scatter": ("radial_blur", {"direction": "scatter"}, (RADIUS + 1,)),
 }
-SANITIZED = "import torch; from tests.problems import problem, run; p = problem(40, 70, batch=1); " + (
+SANITIZED = "import torch; from reblur_ops.testing import problem, run; p = problem(40, 70, batch=1); " + (
     "p = p._replace(**{n: getattr(p, n).cuda().float() for n in ('image', 'seeds', 'weights', 'grad_output')}); "
     "run(p, 'native'); torch.cuda.synchronize()"
 )
@@ -270,7 +270,7 @@ def plan(names: Sequence[str]) -> list[tuple[str, str, torch.dtype, counts.Shape
 
 
 def measure() -> bool:
-    from tests.problems import TOLERANCE
+    from reblur_ops.testing import TOLERANCE
 
     planned = plan(implementations())
     errors = {key: check(*key) for key in dict.fromkeys(what[:3] for what in planned)}

@@ -3,11 +3,12 @@
 import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import reblur_ops
@@ -24,6 +25,7 @@ DEBLURRING_NETWORKS: dict[str, type[DeblurringNetwork]] = {
     "restormer": Restormer,
     "own": OwnNet,
 }
+LARGEST_SIZE = 16384  # of widths, depths and numbers of blocks in a file: far beyond any network
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -131,24 +133,54 @@ class Framework(nn.Module):
             file.write(text.encode())
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str]) -> "Framework":
-        """What `save_pretrained` wrote, in evaluation mode, on the CPU.
+    def from_pretrained(cls, path: str | os.PathLike[str], trust: Sequence[str] = ()) -> "Framework":
+        """Read what `save_pretrained` wrote, in evaluation mode, on the CPU.
 
-        A network of your own is imported from Python's path, so its module runs; nothing else in the folder can.
+        Nothing in the folder can run code: a network of your own is imported only if `trust` names its class.
+
+        Args:
+            path: the folder.
+            trust: class paths, "package.module.Class", that the checkpoint may ask for. Importing one runs its module,
+                which is looked for on Python's path, and so in the current folder, too.
 
         Raises:
-            WeightsError: a file is missing or damaged, the configuration is not understood, or the weights do not fit:
-                then it names every tensor that differs.
+            WeightsError: a file is missing or damaged, the configuration is not understood, it asks for a class that is
+                not trusted, or the weights do not fit: then it names every tensor that differs.
         """
         folder = Path(path)
         config = _read_config(folder / CONFIG_FILE)
         state = weights.read_safetensors(folder / WEIGHTS_FILE)
         try:
+            _check_trust(config.deblur, trust)
+            _check_sizes(to_dict(config))
+            if config.deblur.network != "own":
+                with torch.device("meta"):  # a size that is not that of the weights takes no memory
+                    weights.check_exactly(cls(config), state, str(folder / WEIGHTS_FILE))
             framework = cls(config)
         except (TypeError, ValueError) as error:
             raise WeightsError(f"{folder / CONFIG_FILE}: {error}") from error
         weights.load_exactly(framework, state, str(folder / WEIGHTS_FILE))
         return framework.eval()
+
+
+def _check_trust(config: DeblurConfig, trust: Sequence[str]) -> None:
+    class_path = config.options.get("class_path")
+    if config.network == "own" and class_path not in trust:
+        raise ValueError(
+            f"it asks for the class {class_path}, whose module would run; if you know it, say so by "
+            f'--trust {class_path}, or in Python by trust=["{class_path}"]'
+        )
+
+
+def _check_sizes(config: Any) -> None:
+    """Refuse sizes that no network has, before their modules are made."""
+    if isinstance(config, Mapping):
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            _check_sizes(value)
+    elif isinstance(config, (int, float)) and not abs(config) <= LARGEST_SIZE:
+        raise ValueError(f"its sizes must be at most {LARGEST_SIZE}, got {config}")
 
 
 def _read_config(path: Path) -> FrameworkConfig:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,14 @@ Rules = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression
 DEFAULT_CHECKPOINT = Path(str(resources.files(__package__.partition(".")[0]))) / "pretrained" / "compact"
 
 
-def load_framework(path: str | os.PathLike[str] | None = None) -> Framework:
+def load_framework(path: str | os.PathLike[str] | None = None, trust: Sequence[str] = ()) -> Framework:
     """The framework of a checkpoint, in evaluation mode, on the CPU.
 
     Args:
         path: a folder that `Framework.save_pretrained` wrote; the folder of a training run, which means the best of its
             checkpoints, or the last if none is marked as the best; or a file of the published training code. None: the
             one that comes with the package.
+        trust: class paths of networks of your own that it may import: `Framework.from_pretrained`.
 
     Raises:
         WeightsError: there is none, or it is damaged, or its weights do not fit its configuration.
@@ -49,7 +50,7 @@ def load_framework(path: str | os.PathLike[str] | None = None) -> Framework:
         source = source / "best"
     elif (source / "checkpoints").is_dir():
         source = _last_checkpoint(source / "checkpoints")
-    return Framework.from_pretrained(source)
+    return Framework.from_pretrained(source, trust)
 
 
 def _last_checkpoint(folder: Path) -> Path:

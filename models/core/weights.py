@@ -98,6 +98,23 @@ def load_exactly(
     Raises:
         WeightsError: names every tensor that is missing, not known, or of another shape, as the state calls it.
     """
+    names = check_exactly(module, state, source, name_in_state)
+    module.load_state_dict({names[name]: tensor for name, tensor in state.items()})
+
+
+def check_exactly(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, name_in_state: Callable[[str], str] | None = None
+) -> dict[str, str]:
+    """Check that the names and shapes of a state are those of a module, which may be on the device "meta".
+
+    Args: as for `load_exactly`.
+
+    Returns:
+        The module's name of each tensor of the state.
+
+    Raises:
+        WeightsError: as `load_exactly`.
+    """
     own = module.state_dict()
     names = {name_in_state(name) if name_in_state else name: name for name in own}
     shapes = {name: (tuple(own[names[name]].shape), tuple(state[name].shape)) for name in names if name in state}
@@ -109,4 +126,4 @@ def load_exactly(
     if differences:
         count = "1 tensor differs" if len(differences) == 1 else f"{len(differences)} tensors differ"
         raise WeightsError(f"{source} does not fit {type(module).__name__}, {count}:\n  " + "\n  ".join(differences))
-    module.load_state_dict({names[name]: tensor for name, tensor in state.items()})
+    return names

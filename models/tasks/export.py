@@ -6,6 +6,7 @@ from pathlib import Path
 from ..checkpoints.load import DEFAULT_CHECKPOINT, load_framework
 from ..checkpoints.onnx import export_onnx
 from ..core.files import writable_folder
+from .framework_arguments import add_trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a framework, folder of a training run, or file of the published training code; "
         f"if not given, the one that comes with the package, {DEFAULT_CHECKPOINT.name}",
     )
+    add_trust(parser)
     parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="file to write")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export. The exit status."""
-    framework = load_framework(args.checkpoint)
+    framework = load_framework(args.checkpoint, args.trust)
     writable_folder(args.onnx.absolute().parent)
     export_onnx(framework, args.onnx)
     print(f"exported to {args.onnx}, {args.onnx.stat().st_size / 1e6:.1f} MB")

@@ -18,6 +18,7 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a framework, folder of a training run, or file of the published training code; "
         f"if not given, the one that comes with the package, {DEFAULT_CHECKPOINT.name}",
     )
+    add_trust(parser)
     parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe")
     parser.add_argument("--compile", action="store_true", help="compile with torch.compile first, which takes long")
@@ -28,8 +29,19 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Which classes a checkpoint may ask for."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="CLASS_PATH",
+        help="class of a network of your own, package.module.Class, that the checkpoint may import; its module runs",
+    )
+
+
 def load_tiled(args: argparse.Namespace) -> TiledFramework:
     """The framework that the arguments of `add_framework_arguments` mean."""
     return TiledFramework(
-        load_framework(args.checkpoint), args.device, bf16=args.bf16, compiled=args.compile, tile=args.tile
+        load_framework(args.checkpoint, args.trust), args.device, bf16=args.bf16, compiled=args.compile, tile=args.tile
     )

@@ -17,6 +17,7 @@ from ..reporting.restored import picture_section, restore, score_table
 from ..reporting.training_run import curves, sources_of, summary
 from ..training.validation import spread
 from .arguments import integer
+from .framework_arguments import add_trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pictures", type=integer(1, 100), default=4, metavar="N", help="how many, spread over the data"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; if not given, RUN/report.html")
+    add_trust(parser)
     parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
 
 
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise UserError(f"{args.folder} must be the folder of a run, and is none")
     pairs = load_pairs(args.data or sources_of(args.folder), "test", smallest=SMALLEST, truth=True)
-    tiled = TiledFramework(load_framework(args.folder), args.device)
+    tiled = TiledFramework(load_framework(args.folder, args.trust), args.device)
     out = args.out or args.folder / "report.html"
     writable_folder(out.parent)
 

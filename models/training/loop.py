@@ -298,7 +298,7 @@ def load_start(framework: Framework, start: StartConfig) -> None:
         WeightsError: they cannot be read or do not fit.
     """
     if start.framework:
-        other = Framework.from_pretrained(start.framework)
+        other = Framework.from_pretrained(start.framework, _classes_of(framework))
         for name, part in framework.named_children():
             if (given := getattr(other, name)) is not None:
                 load_exactly(part, given.state_dict(), f"{name} of {start.framework}")
@@ -311,6 +311,11 @@ def load_start(framework: Framework, start: StartConfig) -> None:
         state = {name.removeprefix("module."): tensor for name, tensor in read_state(contents).items()}
         inner = framework.deblur.network if framework.config.deblur.network == "own" else framework.deblur
         load_exactly(inner, state, start.deblur)  # type: ignore[arg-type]
+
+
+def _classes_of(framework: Framework) -> list[str]:
+    """The classes that the configuration of the run itself names: the user has asked for these."""
+    return [path for path in [framework.config.deblur.options.get("class_path")] if path]
 
 
 def load_batches(

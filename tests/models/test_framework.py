@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from models.__main__ import main
 from models.core.config import from_dict, to_dict
 from models.core.weights import WeightsError
 from models.framework import (
@@ -148,13 +149,38 @@ def test_a_network_of_yours_is_saved_and_loaded(tmp_path, monkeypatch):
         with_network("own", class_path="my_networks.Mine", arguments={"size": 5}, residual=True)
     ).eval()
     framework.to(memory_format=torch.channels_last).save_pretrained(tmp_path / "model")
-    again = Framework.from_pretrained(tmp_path / "model")
+    again = Framework.from_pretrained(tmp_path / "model", trust=["my_networks.Mine"])
     assert again.config == framework.config
     assert not again.training
     blurry = torch.rand(1, 3, 11, 12)
     with torch.no_grad():
         assert torch.allclose(again(blurry), framework(blurry), atol=1e-6)
     sys.modules.pop("my_networks")
+
+
+def test_a_checkpoint_runs_no_code_of_its_own(tmp_path, monkeypatch, capsys):
+    (tmp_path / "evilmod.py").write_text("raise SystemExit('it ran')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "model"
+    Framework(SMALL).save_pretrained(folder)
+    config = to_dict(dataclasses.replace(SMALL, deblur=DeblurConfig("own", {"class_path": "evilmod.Net"})))
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"asks for the class evilmod\.Net.*--trust evilmod\.Net"):
+        Framework.from_pretrained(folder)
+    with pytest.raises(SystemExit, match="it ran"):
+        Framework.from_pretrained(folder, trust=["evilmod.Net"])
+    assert main(["deblur", str(tmp_path / "a.png"), "--checkpoint", str(folder), "--out", str(tmp_path / "o")]) == 2
+    assert "it ran" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [10**6, 10**12, 5000])
+def test_a_hostile_size_is_refused_before_it_takes_memory(small, tmp_path, width):
+    small.save_pretrained(tmp_path)
+    values = to_dict(small.config)
+    values["reblur"]["width"] = width
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(values))
+    with pytest.raises(WeightsError, match="sizes must be at most 16384" if width > 16384 else "does not fit"):
+        Framework.from_pretrained(tmp_path)
 
 
 def test_all_that_differs_is_named(small, tmp_path):

@@ -1,4 +1,4 @@
-"""Search of the radius: known disks are found through noise, gain and a pixel of misalignment; flat places are filled."""
+"""Search of the radius: finds known disks through noise, gain and a pixel of misalignment, and fills flat places."""
 
 import pytest
 import torch

@@ -44,10 +44,10 @@ from models.data.images import ImageError
 from models.data.layouts import Pair, load_pairs
 from models.data.samples import WholePairs
 from models.evaluation import metrics
+from models.evaluation.protocols import to_array
 from models.framework import Framework
-from models.tasks import synthesize
+from models.synthesis import dataset, photographs, settings
 from models.tasks.arguments import integer, number
-from models.tasks.evaluate import to_array
 from models.training.config import FREE_KEYS, TrainingConfig, differing_keys, load_config
 from models.training.loop import NonFiniteError, git_commit, prepare, train
 from models.training.processes import Processes
@@ -122,7 +122,7 @@ class Scale:
     overrides: tuple[str, ...]
     seeds: int
     misalignments: tuple[float, ...]
-    pairs: synthesize.Settings
+    pairs: settings.Settings
     test_pairs: int
 
 
@@ -138,7 +138,7 @@ TINY = Scale(
     ),
     seeds=2,
     misalignments=(2.0, 6.0),
-    pairs=synthesize.Settings(
+    pairs=settings.Settings(
         patch=128, patches=40, scale=(1.0, 0.6), test=("astronaut", "coffee"), test_patch=256, test_patches=12
     ),
     test_pairs=24,
@@ -155,7 +155,7 @@ FULL = Scale(
     ),
     seeds=3,
     misalignments=(2.0, 6.0),
-    pairs=synthesize.Settings(patch=512),
+    pairs=settings.Settings(patch=512),
     test_pairs=200,
 )
 
@@ -376,10 +376,10 @@ class Study:
         Raises:
             DataError: photographs cannot be used, or the folder holds pairs of other settings.
         """
-        originals = synthesize.find_originals(self.photos, None)
+        originals = photographs.find_originals(self.photos, None)
         for misalignment in self.scale.misalignments:
             settings = replace(self.scale.pairs, misalignment=misalignment)
-            synthesize.write_dataset(originals, settings, self._pairs(misalignment), self.workers)
+            dataset.write_dataset(originals, settings, self._pairs(misalignment), self.workers)
 
     def _pairs(self, misalignment: float) -> Path:
         return self.data / f"{misalignment:g}px"
@@ -407,7 +407,7 @@ class Study:
 
     def _job(self, variant: Variant, misalignment: float, seed: int) -> Job:
         pairs = self._pairs(misalignment)
-        description = json.loads((pairs / synthesize.SETTINGS_FILE).read_text())
+        description = json.loads((pairs / dataset.SETTINGS_FILE).read_text())
         name, misalignments = variant.name, self.scale.misalignments
         if variant.aligned:
             del description["settings"]["misalignment"]
@@ -506,7 +506,7 @@ def _work(jobs: "Connection[Any, Any]", threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in training: saves first
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    threading.Thread(target=synthesize.end_with_first_process, daemon=True).start()
+    threading.Thread(target=dataset.end_with_first_process, daemon=True).start()
     with suppress(KeyboardInterrupt, EOFError):
         while True:
             index, job = jobs.recv()

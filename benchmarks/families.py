@@ -13,7 +13,7 @@ import reblur_ops
 from benchmarks import harness, operator
 from benchmarks.counts import PASSES
 from benchmarks.harness import Contender, Function, Problem, Row
-from tests.problems import TOLERANCE
+from reblur_ops.testing import TOLERANCE
 
 RADIUS = 7
 FAMILIES = ("gaussian_blur", "disk_blur", "radial_blur")

@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks import counts
 from benchmarks.gpu_record import Planned, Record
 from benchmarks.gpu_timing import copy_bandwidth, milliseconds
-from tests.problems import TOLERANCE
+from reblur_ops.testing import TOLERANCE
 
 ROOT = Path(__file__).parents[1]
 # Seconds of each step under `make gpu`.
@@ -56,7 +56,7 @@ OPERATORS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "radial_blur": ("radial_blur", {}, (RADIUS + 1,)),
     "radial_blur-scatter": ("radial_blur", {"direction": "scatter"}, (RADIUS + 1,)),
 }
-SANITIZED = "import torch; from tests.problems import problem, run; p = problem(40, 70, batch=1); " + (
+SANITIZED = "import torch; from reblur_ops.testing import problem, run; p = problem(40, 70, batch=1); " + (
     "p = p._replace(**{n: getattr(p, n).cuda().float() for n in ('image', 'seeds', 'weights', 'grad_output')}); "
     "run(p, 'native'); torch.cuda.synchronize()"
 )

@@ -18,7 +18,7 @@ import torch
 import reblur_ops
 from benchmarks import counts, harness, operator
 from benchmarks.operator import Case
-from tests.problems import TOLERANCE
+from reblur_ops.testing import TOLERANCE
 
 COPIED = 2**26  # elements of float32, many times the caches
 MULTIPLIED = 1024  # rows and columns of the matrices whose product gives the arithmetic rate

@@ -25,7 +25,7 @@ import reblur_ops
 from benchmarks import harness
 from benchmarks.harness import Contender, Function, Problem
 from benchmarks.rivals import taps
-from tests.problems import TOLERANCE
+from reblur_ops.testing import TOLERANCE
 
 NATIVE, RING, TAPS, NAIVE = "native", "ring convolution", "explicit kernels", "naive unfold"
 EAGER = (NATIVE, RING, TAPS, NAIVE)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import reblur_ops
-from tests.problems import assert_close
+from reblur_ops.testing import assert_close
 
 
 class Blur(NamedTuple):

@@ -18,11 +18,11 @@ from models.core.config import to_dict
 from models.data import images
 from models.data.layouts import load_pairs
 from models.framework import Framework
-from models.tasks import synthesize
+from models.synthesis import dataset, photographs, settings
 from models.training import loop
 from models.training.config import differing_keys, load_config
 
-PAIRS = synthesize.Settings(patch=48, patches=2, blur=2.0)
+PAIRS = settings.Settings(patch=48, patches=2, blur=2.0)
 OVERRIDES = [
     "framework={radii: [1, 2], blur_map: {width: 4, blocks: 1}, reblur: {width: 4, blocks: 1}}",
     "framework.deblur={network: compact, options: {width: 4, encoder: [1], middle: 1, decoder: [1]}}",
@@ -42,8 +42,8 @@ def data(tmp_path_factory):
 def study(data, tmp_path, monkeypatch):
     """A minuscule study: takes options, returns the exit status."""
     monkeypatch.setattr(ablation, "TINY", replace(TINY, pairs=PAIRS, test_pairs=2))
-    write = synthesize.write_dataset  # in this process: starting others takes longer than the few pairs
-    monkeypatch.setattr(synthesize, "write_dataset", lambda photos, settings, out, _: write(photos, settings, out))
+    write = dataset.write_dataset  # in this process: starting others takes longer than the few pairs
+    monkeypatch.setattr(dataset, "write_dataset", lambda photos, settings, out, _: write(photos, settings, out))
 
     def run(*options):
         usual = ["--data", data, "--out", tmp_path / "out", "--results", tmp_path / "results", "--misalignments", 1]
@@ -119,7 +119,7 @@ def test_photographs_of_ones_own_need_not_have_the_names_of_those_installed(tmp_
     for name in ("one", "two"):
         images.write(tmp_path / f"{name}.png", np.zeros((4, 4, 3), np.float32))
     pairs = ablation.study_of(ablation.parse(["--photos", str(tmp_path)])).scale.pairs
-    split = synthesize.split_photographs(synthesize.find_originals(tmp_path, None), pairs)
+    split = photographs.split_photographs(photographs.find_originals(tmp_path, None), pairs)
     assert [len(originals) for originals in split.values()] == [1, 1]
     assert ablation.study_of(ablation.parse([])).scale.pairs.test == ("astronaut", "coffee")
 

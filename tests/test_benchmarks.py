@@ -368,7 +368,7 @@ import torch, reblur_ops
 from functools import partial
 from benchmarks import harness
 from benchmarks.rivals import triton_reblur
-from tests.problems import problem
+from reblur_ops.testing import problem
 p = problem(5, 37, batch=2, channels=2, radii=(2, 5)).to(torch.float32)
 given = harness.Problem("reblur", partial(reblur_ops.reblur, radii=(2, 5)), list(p.tensors), p.grad_output, 5)
 call = harness.make_call(partial(triton_reblur.reblur, radii=(2, 5)), "forward+backward", given.tensors, p.grad_output)

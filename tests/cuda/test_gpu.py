@@ -5,8 +5,8 @@ import torch
 
 import reblur_ops
 from reblur_ops import families
+from reblur_ops.testing import RADII, SHAPES, TOLERANCE, Problem, assert_all_close, problem, run
 from tests import blurs
-from tests.problems import RADII, SHAPES, TOLERANCE, Problem, assert_all_close, problem, run
 
 CUDA = torch.cuda.is_available() and "cuda" in reblur_ops.backends().get("native", ())
 pytestmark = [

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import reblur_ops
 from reblur_ops import reference
+from reblur_ops import testing as problems
 from reblur_ops.families import Kernel
-from tests import problems
 from tests.cuda_emulation import emulator
 
 pytestmark = [

@@ -14,7 +14,7 @@ from models.__main__ import main
 from models.data import images
 from models.data.images import Encoding
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
-from models.tasks import deblur
+from models.inference import files
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SMALL = FrameworkConfig(
@@ -139,7 +139,7 @@ def test_folders_paths_and_patterns(photos, tmp_path):
         (photos / name).touch()
     (photos / "below").mkdir()
     (photos / "below/c.tif").touch()
-    found = deblur.find_photographs([str(photos / "b.png"), str(photos), str(photos / "**/*.tif")])
+    found = files.find_photographs([str(photos / "b.png"), str(photos), str(photos / "**/*.tif")])
     assert [path.name for path in found] == ["b.png", "a.jpg", "c.tif"]
 
 

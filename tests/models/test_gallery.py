@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.__main__ import main
-from models.tasks import gallery
+from models.reporting import gallery
 
 
 @pytest.fixture(scope="module")

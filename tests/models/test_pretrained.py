@@ -9,7 +9,9 @@ import torch
 from models.__main__ import main
 from models.checkpoints.load import DEFAULT_CHECKPOINT, load_framework
 from models.data import images
-from models.tasks.synthesize import Original, Settings, make_pair
+from models.synthesis.pairs import make_pair
+from models.synthesis.photographs import Original
+from models.synthesis.settings import Settings
 
 BOX = Path(__file__).parents[2] / DEFAULT_CHECKPOINT
 

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+import reblur_ops
 from models.__main__ import main
+from models.checkpoints.load import load_framework
 from models.core.errors import UserError
+from models.data.layouts import load_pairs
+from models.data.samples import WholePairs
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
-from models.reporting import page
+from models.inference.tiling import TiledFramework
+from models.reporting import page, training_run
 from models.reporting.page import Series
-from models.tasks import report
 from tests import browser
 
 SMALL = FrameworkConfig(
@@ -138,7 +142,7 @@ def test_the_kernel_under_the_pointer_is_the_kernel_there(run, written):
         assert not chromium.errors
 
     sample = shown(run)
-    tiled = report.TiledFramework(report.load_framework(run))
+    tiled = TiledFramework(load_framework(run))
     deblurred = tiled.deblur(sample["blurry"])
     with torch.no_grad():
         found = tiled.framework.reblur(deblurred[None], sample["blurry"][None])
@@ -146,7 +150,7 @@ def test_the_kernel_under_the_pointer_is_the_kernel_there(run, written):
     for (kernel, radius), (x, y) in zip(kernels, ((0.1, 0.2), (0.9, 0.8)), strict=True):
         place = (int(y * height), int(x * width))
         options = {"radii": found.radii, "support": found.support}
-        expected = report.reblur_ops.kernel_image(found.seeds, found.weights, [(0, *place)], **options)[0]
+        expected = reblur_ops.kernel_image(found.seeds, found.weights, [(0, *place)], **options)[0]
         assert kernel.shape == expected.shape == (7, 7)
         assert np.abs(kernel - 255 * (expected / expected.max()).numpy()).max() <= 1
         assert radius == pytest.approx(found.radius[0, 0][place].item(), abs=0.01)
@@ -158,8 +162,8 @@ def shot(chromium, folder):
 
 
 def shown(run):
-    pairs = report.load_pairs(report.sources_of(run), "test", truth=True)
-    return report.WholePairs(pairs)[0]
+    pairs = load_pairs(training_run.sources_of(run), "test", truth=True)
+    return WholePairs(pairs)[0]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +201,7 @@ def test_lines_that_are_no_json_are_refused_but_the_last(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, must be JSON"):
-        report.read_lines(path)
+        training_run.read_lines(path)
 
 
 @pytest.mark.parametrize(

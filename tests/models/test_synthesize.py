@@ -16,9 +16,10 @@ from models.__main__ import main
 from models.data import images
 from models.data.layouts import load_pairs
 from models.data.samples import WholePairs
+from models.synthesis import dataset, motion, pairs, photographs
 from models.synthesis.defocus import to_linear
-from models.tasks import synthesize
-from models.tasks.synthesize import Original, Settings
+from models.synthesis.photographs import INSTALLED, Original
+from models.synthesis.settings import Settings
 
 QUIET = Settings(patch=96, blur=4, misalignment=3, noise=0)
 SMALL = ["--patch", "32", "--blur", "2", "--misalignment", "2", "--workers", "1"]
@@ -41,23 +42,23 @@ def psnr(first, second):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_flow_leads_from_the_aligned_to_the_misaligned_picture(seed):
-    pair = synthesize.make_pair(smooth_photograph(seed=seed), None, QUIET, np.random.default_rng(seed))
-    lined_up = synthesize.sampled(pair.sharp, pair.flow)
+    pair = pairs.make_pair(smooth_photograph(seed=seed), None, QUIET, np.random.default_rng(seed))
+    lined_up = motion.sampled(pair.sharp, pair.flow)
     assert psnr(inside(lined_up, 5), inside(pair.aligned, 5)) > 55
     assert psnr(inside(pair.sharp, 5), inside(pair.aligned, 5)) < 40
-    assert psnr(inside(synthesize.sampled(pair.sharp, -pair.flow), 5), inside(pair.aligned, 5)) < 35
+    assert psnr(inside(motion.sampled(pair.sharp, -pair.flow), 5), inside(pair.aligned, 5)) < 35
 
 
 def test_the_flow_is_right_for_photographs_too():
     photograph, disparity = Original("motorcycle").load()
-    pair = synthesize.make_pair(photograph, disparity, replace(QUIET, patch=200), np.random.default_rng(1))
-    lined_up = synthesize.sampled(pair.sharp, pair.flow)
+    pair = pairs.make_pair(photograph, disparity, replace(QUIET, patch=200), np.random.default_rng(1))
+    lined_up = motion.sampled(pair.sharp, pair.flow)
     assert psnr(inside(lined_up, 8), inside(pair.aligned, 8)) > psnr(pair.sharp, pair.aligned) + 10
 
 
 def test_coordinates_are_x_right_and_y_down():
     """Independently of the functions under test: OpenCV moves the picture."""
-    pair = synthesize.make_pair(smooth_photograph(), None, QUIET, np.random.default_rng(3))
+    pair = pairs.make_pair(smooth_photograph(), None, QUIET, np.random.default_rng(3))
     y, x = np.mgrid[: QUIET.patch, : QUIET.patch].astype(np.float32)
     moved = cv2.remap(pair.sharp, x + pair.flow[..., 0], y + pair.flow[..., 1], cv2.INTER_CUBIC)
     assert psnr(inside(moved, 5), inside(pair.aligned, 5)) > 40
@@ -71,7 +72,7 @@ def test_the_blur_radius_is_that_of_a_point_of_light(seed):
     light[extent // 2, extent // 2] = 1
     disparity = np.tile(np.linspace(0, 0.02, extent, dtype=np.float32), (extent, 1))
     disparity[:8], disparity[-8:] = 0, 1  # far from the point, to make the radius there differ from seed to seed
-    pair = synthesize.make_pair(light, disparity, settings, np.random.default_rng(seed))
+    pair = pairs.make_pair(light, disparity, settings, np.random.default_rng(seed))
     spot = to_linear(pair.blurry)[..., 1]
     y, x = np.mgrid[: settings.patch, : settings.patch] - settings.patch // 2
     radius = np.sqrt((spot * (x**2 + y**2)).sum() / spot.sum())
@@ -80,13 +81,13 @@ def test_the_blur_radius_is_that_of_a_point_of_light(seed):
 
 
 def test_without_misalignment_nothing_moves():
-    pair = synthesize.make_pair(smooth_photograph(), None, replace(QUIET, misalignment=0), np.random.default_rng(0))
+    pair = pairs.make_pair(smooth_photograph(), None, replace(QUIET, misalignment=0), np.random.default_rng(0))
     assert not pair.flow.any()
     assert np.allclose(pair.sharp, pair.aligned, atol=1e-5)
 
 
 def test_without_blur_the_blurry_picture_is_the_aligned_one():
-    pair = synthesize.make_pair(smooth_photograph(), None, replace(QUIET, blur=0), np.random.default_rng(0))
+    pair = pairs.make_pair(smooth_photograph(), None, replace(QUIET, blur=0), np.random.default_rng(0))
     assert not pair.blur_radius.any()
     assert np.allclose(pair.blurry, pair.aligned, atol=1e-5)
 
@@ -97,13 +98,13 @@ def test_flows_have_the_size_asked_for_and_can_be_inverted(seed, misalignment, p
     generator = np.random.default_rng(seed)
     disparity = np.zeros((140, 140), np.float32)
     disparity[40:90, 50:] = 1  # the hardest edge
-    flow = synthesize.random_flow(disparity, misalignment, patch, generator)
+    flow = motion.random_flow(disparity, misalignment, patch, generator)
     largest = np.hypot(*np.moveaxis(flow[22:118, 22:118], 2, 0)).max()
     assert 0.5 * misalignment <= largest <= misalignment + 1e-3
     steps = [np.linalg.norm(np.diff(flow, axis=axis), axis=2).max() for axis in (0, 1)]
     assert max(steps) < 0.9, "folds where it changes by a pixel each pixel"
-    inverse = synthesize.inverse_flow(flow)
-    there_and_back = inverse + synthesize.sampled(flow, inverse, order=1)
+    inverse = motion.inverse_flow(flow)
+    there_and_back = inverse + motion.sampled(flow, inverse, order=1)
     assert np.abs(inside(there_and_back, 20)).max() < 0.01
 
 
@@ -112,7 +113,7 @@ def test_random_depth_is_smooth_but_for_edges_of_the_picture():
     photograph[:, 80:] = 0.8
     edges = 0
     for seed in range(20):
-        disparity = synthesize.random_disparity(photograph, np.random.default_rng(seed))
+        disparity = pairs.random_disparity(photograph, np.random.default_rng(seed))
         assert disparity.shape == (120, 160)
         assert (disparity.min(), disparity.max()) == (0, 1)
         steps = np.abs(np.diff(disparity, axis=1))
@@ -123,7 +124,7 @@ def test_random_depth_is_smooth_but_for_edges_of_the_picture():
 
 def test_noise_is_that_of_photons():
     for light, expected in ((1.0, 0.05), (0.25, 0.025), (0.0, 0.0)):
-        seen = synthesize.noisy(np.full((300, 300), light, np.float32), 0.05, np.random.default_rng(0))
+        seen = pairs.noisy(np.full((300, 300), light, np.float32), 0.05, np.random.default_rng(0))
         assert seen.std() == pytest.approx(expected, rel=0.03)
         assert seen.mean() == pytest.approx(light, abs=1e-3)
 
@@ -131,7 +132,7 @@ def test_noise_is_that_of_photons():
 def test_detail_is_preferred_to_blue_sky():
     photograph = smooth_photograph((200, 400))
     photograph[:, :200] = 0.5
-    lefts = [synthesize._detailed_window(photograph, 64, np.random.default_rng(seed))[1].start for seed in range(200)]
+    lefts = [pairs._detailed_window(photograph, 64, np.random.default_rng(seed))[1].start for seed in range(200)]
     assert np.mean([left > 136 for left in lefts]) > 0.7
     assert min(lefts) < 136
 
@@ -153,7 +154,7 @@ def test_pairs_and_truth_load_as_sdd(folder):
     assert (len(train), len(test)) == (21, 6)
     photographs = [{pair.name.rpartition("_")[0] for pair in pairs} for pairs in (train, test)]
     assert photographs[0].isdisjoint(photographs[1])
-    assert photographs[0] | photographs[1] == set(synthesize.INSTALLED)
+    assert photographs[0] | photographs[1] == set(INSTALLED)
     sample = WholePairs(test)[0]
     shapes = {name: tuple(value.shape[-3:]) for name, value in sample.items() if name not in ("name", "number")}
     assert shapes == {
@@ -232,10 +233,10 @@ def test_pairs_take_the_scales_in_turn_at_which_a_photograph_is_large_enough(pho
 def test_each_scale_of_a_photograph_is_loaded_once(photos, tmp_path, monkeypatch):
     loaded = []
     load = Original.load
-    monkeypatch.setattr(synthesize.Original, "load", lambda self, scale=1: loaded.append(scale) or load(self, scale))
-    monkeypatch.setattr(synthesize, "problem_of", lambda *_: None)  # loads all of them, to see that they decode
-    settings = Settings(patch=32, patches=2 * synthesize.CHUNK + 1, blur=1, misalignment=1, scale=(1, 0.9, 0.8))
-    synthesize.write_dataset(synthesize.find_originals(photos, None), settings, tmp_path / "out")
+    monkeypatch.setattr(photographs.Original, "load", lambda self, scale=1: loaded.append(scale) or load(self, scale))
+    monkeypatch.setattr(dataset, "problem_of", lambda *_: None)  # loads all of them, to see that they decode
+    settings = Settings(patch=32, patches=2 * dataset.CHUNK + 1, blur=1, misalignment=1, scale=(1, 0.9, 0.8))
+    dataset.write_dataset(photographs.find_originals(photos, None), settings, tmp_path / "out")
     assert loaded == 2 * [1, 0.9, 0.8]
 
 
@@ -279,17 +280,17 @@ def test_any_folder_of_photographs_with_disparities_where_there_are(tmp_path):
 
 def test_test_photographs_are_chosen_by_their_names():
     originals = [Original(f"photo{number}") for number in range(20)]
-    splits = synthesize.split_photographs(originals, Settings())
+    splits = photographs.split_photographs(originals, Settings())
     assert len(splits["test"]) == 4
     assert splits["train_patches"] + splits["test"] != originals, "not simply the last"
-    assert synthesize.split_photographs(originals[::-1], Settings(seed=5))["test"] == splits["test"][::-1]
+    assert photographs.split_photographs(originals[::-1], Settings(seed=5))["test"] == splits["test"][::-1]
     for fraction, expected in ((0, 1), (1, 19)):
-        assert len(synthesize.split_photographs(originals, Settings(test_fraction=fraction))["test"]) == expected
+        assert len(photographs.split_photographs(originals, Settings(test_fraction=fraction))["test"]) == expected
 
 
 def test_the_installed_photographs_come_as_rgb_grey_ones_alike_in_all_channels():
     grey = ("brick", "camera", "coins", "grass", "gravel")
-    for name in synthesize.INSTALLED:
+    for name in INSTALLED:
         photograph, _ = Original(name).load()
         assert photograph.shape == (*Original(name).size(), 3)
         difference = np.abs(photograph[..., 0] - photograph[..., 2]).mean()
@@ -336,7 +337,7 @@ def test_everything_wrong_with_photographs_is_told_before_any_work(photos, tmp_p
         (["--photos", "PHOTOS", "--disparity", "PHOTOS/one"], "unpaired.png has no photograph in"),
         (["--photos", "PHOTOS/same"], "has several files named a"),
         (["--test", "nobody"], "to keep for the test there is no photograph nobody"),
-        (["--test", *synthesize.INSTALLED], "one photograph at least must be left to train on"),
+        (["--test", *INSTALLED], "one photograph at least must be left to train on"),
         (["--out", "/dev/null/pairs"], "cannot write to /dev/null/pairs: Not a directory"),
     ],
 )

@@ -6,7 +6,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import reblur_ops
 from reblur_ops import families
-from tests.problems import BACKENDS, TOLERANCE, assert_close, problem, run
+from reblur_ops.testing import BACKENDS, TOLERANCE, assert_close, problem, run
 
 native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
 

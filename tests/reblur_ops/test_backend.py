@@ -14,7 +14,7 @@ import torch
 import reblur_ops
 from reblur_ops import __main__ as command
 from reblur_ops import backend, record
-from tests.problems import BACKENDS, problem
+from reblur_ops.testing import BACKENDS, problem
 
 native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
 
@@ -125,7 +125,7 @@ def test_every_instruction_set(capability):
     output = python(
         """
 import torch, reblur_ops
-from tests.problems import RADII, TOLERANCE, assert_all_close, problem, run
+from reblur_ops.testing import RADII, TOLERANCE, assert_all_close, problem, run
 for dtype in (torch.float64, torch.float32):
     for n, radii in enumerate(RADII):
         support, padding = ("square", "disk")[n % 2], ("zeros", "replicate", "reflect")[n % 3]

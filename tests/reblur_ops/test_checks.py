@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import reblur_ops
-from tests.problems import problem
+from reblur_ops.testing import problem
 
 R7 = "(1, 2, 3, 4, 5, 6, 7)"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import reblur_ops
-from tests.problems import BACKENDS
+from reblur_ops.testing import BACKENDS
 
 native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
 

@@ -8,8 +8,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import reblur_ops
+from reblur_ops.testing import BACKENDS, assert_close
 from tests.blurs import BLURS, WIDE, Blur, compare, images, run
-from tests.problems import BACKENDS, assert_close
 
 DIRECTIONS = ("gather", "scatter")
 PADDINGS = ("zeros", "replicate", "reflect")

@@ -7,7 +7,7 @@ import torch
 
 import reblur_ops
 from reblur_ops.geometry import class_map, distance_classes
-from tests.problems import BACKENDS, TOLERANCE, assert_close, problem
+from reblur_ops.testing import BACKENDS, TOLERANCE, assert_close, problem
 
 
 @pytest.fixture(params=BACKENDS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import reblur_ops
-from tests.problems import BACKENDS
+from reblur_ops.testing import BACKENDS
 
 # A 50 mm lens at f/2 on a sensor of 6 µm pixels, focused at 2 m; in metres.
 LENS = {"focus": 2.0, "aperture": 0.025, "focal_length": 0.05, "pixel_pitch": 6e-6}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reblur_ops
-from tests.problems import BACKENDS, problem
+from reblur_ops.testing import BACKENDS, problem
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("repeatable")

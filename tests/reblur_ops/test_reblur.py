@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import reblur_ops
-from tests.problems import BACKENDS, RADII, SHAPES, TOLERANCE, assert_all_close, assert_close, problem, run
+from reblur_ops.testing import BACKENDS, RADII, SHAPES, TOLERANCE, assert_all_close, assert_close, problem, run
 
 FAST = tuple(backend for backend in BACKENDS if backend != "reference")
 PUBLISHED = Path(__file__).parents[1] / "data" / "published_reblur.npz"

@@ -1,6 +1,6 @@
-"""Inputs and comparisons that several test files share."""
+"""Problems, tolerances and comparisons for those who test or measure the operators."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -31,7 +31,12 @@ class Problem(NamedTuple):
         return self.image, self.seeds, self.weights
 
     def to(self, dtype: torch.dtype) -> "Problem":
-        return Problem(*(t.to(dtype) for t in self[:4]), self.options)
+        return self._replace(
+            image=self.image.to(dtype),
+            seeds=self.seeds.to(dtype),
+            weights=self.weights.to(dtype),
+            grad_output=self.grad_output.to(dtype),
+        )
 
 
 def problem(
@@ -62,7 +67,7 @@ def run(problem: Problem, backend: str) -> list[Tensor]:
     with reblur_ops.use_backend(backend):
         output = reblur_ops.reblur(*leaves, **problem.options)
     output.backward(problem.grad_output)
-    return [output.detach(), *(leaf.grad for leaf in leaves)]  # type: ignore[misc]
+    return [output.detach(), *(cast(Tensor, leaf.grad) for leaf in leaves)]
 
 
 def assert_close(actual: Tensor, expected: Tensor, dtype: torch.dtype, name: str = "") -> None:

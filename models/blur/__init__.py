@@ -1,0 +1,17 @@
+"""The blur between two images: light, and the search of its radius."""
+
+from .light import LIGHTS, Light, decode, encode, to_linear, to_srgb
+from .search import BlurEstimate, blur_by, disk_rms, search_radius
+
+__all__ = [
+    "LIGHTS",
+    "BlurEstimate",
+    "Light",
+    "blur_by",
+    "decode",
+    "disk_rms",
+    "encode",
+    "search_radius",
+    "to_linear",
+    "to_srgb",
+]

@@ -1,0 +1,177 @@
+"""Search of the blur radius: which disk takes the sharp image to the blurry one, at each pixel."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import reblur_ops
+
+from ..networks.layers import IMAGE_CHANNELS, check_image, check_same_size
+from .light import Light, decode, encode
+
+STEP = 0.25  # pixels from one candidate to the next
+LOW_PASS = 31  # pixels; means over such windows hardly depend on the blur: the gain is fitted to them
+NOISE = 1 / 255  # error that noise and rounding explain
+SHARPNESS = 8.0  # how much likelier a candidate is whose error is smaller by a factor of e, as a logarithm
+SPREAD = 0.5  # pixels; a radius known to this has half the confidence
+
+
+@dataclass(frozen=True)
+class BlurEstimate:
+    """The blur found at each pixel. All (N, 1, H, W), float32."""
+
+    radius: Tensor  # RMS radius in pixels
+    coc: Tensor  # radius of the circle of confusion in pixels, as `reblur_ops.disk_blur` takes it
+    confidence: Tensor  # 0 … 1; how sharply the candidates' errors single this radius out
+    error: Tensor  # geometric mean of the best candidate's square error in the window, sRGB values
+
+
+def blur_by(image: Tensor, coc: Tensor, *, max_radius: int, light: Light = "linear") -> Tensor:
+    """Blur each pixel of an image by a disk.
+
+    Args:
+        image: (N, 3, H, W), sRGB values 0 … 1.
+        coc: (N, 1, H, W), radius of the circle of confusion in pixels.
+        max_radius: 1 to 64, pixels; larger coc count as this.
+        light: where the blur is computed: `decode`.
+
+    Returns:
+        (N, 3, H, W), differentiable in image and coc.
+    """
+    blurred = reblur_ops.disk_blur(decode(image, light), coc, max_radius=max_radius, padding="replicate")
+    return encode(blurred, light)
+
+
+def disk_rms(coc: Tensor) -> Tensor:
+    """RMS radius of the disks of `reblur_ops.disk_blur`, pixels, same shape: on the pixel grid it is not coc/√2."""
+    reach = math.ceil(float(coc.max()) + 0.5) if coc.numel() else 0
+    offset = torch.arange(-reach, reach + 1, device=coc.device, dtype=torch.float32)
+    distance = torch.hypot(offset[:, None], offset[None]).flatten()
+    taps = (coc.float().clamp_min(0.5)[..., None] + 0.5 - distance).clamp(0, 1)
+    return ((taps * distance.square()).sum(-1) / taps.sum(-1)).sqrt()
+
+
+@torch.no_grad()
+def search_radius(
+    sharp: Tensor,
+    blurry: Tensor,
+    *,
+    max_radius: float = 7.0,
+    window: int = 9,
+    slack: int = 1,
+    light: Light = "linear",
+) -> BlurEstimate:
+    """Find the disk that takes the sharp image to the blurry one.
+
+    The sharp image is blurred by each candidate, 0 to max_radius in steps of a quarter of a pixel, and compared with
+    the blurry one in windows, by the mean logarithm of the error: at a depth edge a few large errors do not outweigh
+    the rest. A gain of each channel is fitted to the whole image first.
+    The radius is the mean of the candidates near the best one, each weighted by how well it explains the blurry image.
+    Where no candidate stands out, it is filled in from confident pixels of similar colour nearby.
+
+    Not differentiable in the images: the result is a target. `blur_by` is, in the radius.
+
+    Args:
+        sharp, blurry: (N, 3, H, W), sRGB values 0 … 1, of any size, aligned or warped.
+        max_radius: largest circle of confusion in pixels, 0.25 to 64.
+        window: side of the comparison windows in pixels, odd.
+        slack: pixels of misalignment forgiven in each direction.
+        light: where the blur is computed: `decode`.
+
+    Raises:
+        TypeError, ValueError: shapes or options that do not fit.
+    """
+    check_image("sharp", sharp, IMAGE_CHANNELS)
+    check_image("blurry", blurry, IMAGE_CHANNELS)
+    check_same_size("blurry", blurry, "sharp", sharp)
+    _check_options(max_radius, window, slack)
+    sharp, blurry = sharp.float(), blurry.float()
+    candidates = torch.arange(0, max_radius + STEP / 2, STEP, device=sharp.device)
+    costs = matching_costs(sharp, blurry, candidates, window=window, slack=slack, light=light)
+    coc, spread = _refined(costs, candidates)
+    confidence = 1 / (1 + (spread / SPREAD).square())
+    coc = _filled(coc, confidence, blurry).clamp(0, max_radius)
+    return BlurEstimate(_rms_map(coc, candidates), coc, confidence, costs.amin(1, keepdim=True).exp())
+
+
+def matching_costs(
+    sharp: Tensor, blurry: Tensor, candidates: Tensor, *, window: int = 9, slack: int = 1, light: Light = "linear"
+) -> Tensor:
+    """Mean logarithm of the square error in windows, (N, K, H, W), of disks of K radii in pixels."""
+    values = _exposed(decode(sharp, light), decode(blurry, light))
+    reach = max(1, math.ceil(float(candidates.max())))
+    costs = []
+    for coc in candidates:
+        disk = coc.expand(values.shape[0], 1, *values.shape[2:])
+        blurred = reblur_ops.disk_blur(values, disk, max_radius=reach, padding="replicate")
+        costs.append(_window_error(encode(blurred, light), blurry, window, slack))
+    return torch.cat(costs, dim=1)
+
+
+def _window_error(image: Tensor, target: Tensor, window: int, slack: int) -> Tensor:
+    """The smallest mean logarithm of the error in a window over all shifts within the slack, (N, 1, H, W)."""
+    height, width = image.shape[2:]
+    padded = F.pad(image, (slack,) * 4, mode="replicate")
+    side = range(2 * slack + 1)
+    shifted = [padded[..., y : y + height, x : x + width] for y in side for x in side]
+    errors = torch.cat([(image - target).square().mean(1, keepdim=True) for image in shifted], dim=1)
+    return _box((_box(errors, 3) + NOISE**2).log(), window).amin(1, keepdim=True)
+
+
+def _exposed(values: Tensor, target: Tensor) -> Tensor:
+    """Values times the gain of each channel that brings them to the target: the median over the image."""
+    ratio = (_box(target, LOW_PASS) + 1e-2) / (_box(values, LOW_PASS) + 1e-2)
+    gain = ratio.flatten(2).median(dim=2).values[..., None, None]
+    # More than a quarter is no difference of exposure but of content.
+    return values * gain.clamp(0.8, 1.25)
+
+
+def _refined(costs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation in pixels of the candidates, weighted by their likelihood; (N, 1, H, W) each."""
+    weights = (-SHARPNESS * costs).softmax(1)
+    radii = candidates[:, None, None]
+    mean = (weights * radii).sum(1, keepdim=True)
+    variance = (weights * (radii - mean).square()).sum(1, keepdim=True)
+    return mean, variance.sqrt()
+
+
+def _filled(coc: Tensor, confidence: Tensor, guide: Tensor, window: int = 25) -> Tensor:
+    """Replace unconfident radii by a fit to the guide's brightness over confident neighbours.
+
+    A guided filter (He et al., TPAMI 2013) whose sums are weighted by the confidence.
+    """
+    grey, weight = guide.mean(1, keepdim=True), confidence.square() + 1e-4
+    sums = _box(torch.cat([weight, weight * grey, weight * coc, weight * grey * coc, weight * grey * grey], 1), window)
+    total, mean_grey, mean_coc, product, square = sums.split(1, 1)
+    mean_grey, mean_coc = mean_grey / total, mean_coc / total
+    slope = (product / total - mean_grey * mean_coc) / (square / total - mean_grey.square() + 1e-2)
+    offset = mean_coc - slope * mean_grey
+    fit = _box(torch.cat([total * slope, total * offset, total], 1), window)
+    filled = (fit[:, :1] * grey + fit[:, 1:2]) / fit[:, 2:]
+    return confidence * coc + (1 - confidence) * filled
+
+
+def _rms_map(coc: Tensor, candidates: Tensor) -> Tensor:
+    table = disk_rms(candidates)
+    position = coc / STEP
+    below = position.floor().long().clamp(0, len(candidates) - 2)
+    return torch.lerp(table[below], table[below + 1], position - below)
+
+
+def _box(planes: Tensor, side: int) -> Tensor:
+    """Means over square windows, cut off at the borders; one direction after the other."""
+    reach = side // 2
+    rows = F.avg_pool2d(planes, (side, 1), 1, (reach, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, side), 1, (0, reach), count_include_pad=False)
+
+
+def _check_options(max_radius: float, window: int, slack: int) -> None:
+    if not STEP <= max_radius <= 64:
+        raise ValueError(f"max_radius must be from {STEP} to 64 pixels, got {max_radius}")
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be an odd number of pixels, got {window}")
+    if slack < 0:
+        raise ValueError(f"slack must be at least 0 pixels, got {slack}")

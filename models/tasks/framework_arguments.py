@@ -1,0 +1,35 @@
+"""Arguments of the tasks that use a framework."""
+
+import argparse
+from pathlib import Path
+
+from ..checkpoints.load import DEFAULT_CHECKPOINT, load_framework
+from ..core.devices import usable_device
+from ..inference.tiling import LARGEST_TILE, SMALLEST_TILE, TiledFramework
+from .arguments import integer
+
+
+def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which framework, and how it computes."""
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="C",
+        help="folder of a framework, folder of a training run, or file of the published training code; "
+        f"if not given, the one that comes with the package, {DEFAULT_CHECKPOINT.name}",
+    )
+    parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe")
+    parser.add_argument("--compile", action="store_true", help="compile with torch.compile first, which takes long")
+    parser.add_argument(
+        "--tile",
+        type=integer(SMALLEST_TILE, LARGEST_TILE),
+        help="height and width of the tiles, pixels; if not given, what fits into the memory that is free",
+    )
+
+
+def load_tiled(args: argparse.Namespace) -> TiledFramework:
+    """The framework that the arguments of `add_framework_arguments` mean."""
+    return TiledFramework(
+        load_framework(args.checkpoint), args.device, bf16=args.bf16, compiled=args.compile, tile=args.tile
+    )

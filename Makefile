@@ -17,7 +17,7 @@ help:
 	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/ and README.md"
 	@echo "make ablation      train a small framework with its parts taken away one by one, benchmarks/results/"
 	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
-	@echo "make cuda-check    compile the CUDA sources for every architecture, benchmarks/results/cuda-resources.md"
+	@echo "make cuda-check    compile the CUDA sources for every architecture, count their instructions, benchmarks/results/"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there, in ten minutes"
 	@echo "make gpu-rest      measure what make gpu had no time for"
 	@echo "make readme-table  write the measured tables into README.md"
@@ -75,6 +75,7 @@ instructions: $(VENV)/.built
 
 cuda-check: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.cuda_resources
+	$(BIN)/python -m benchmarks.cuda_instructions
 
 gpu:
 	$(PYTHON) -m benchmarks.gpu

@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   // 1. The first channels of the image, on their way while the class weights are computed.
   const auto load_stage = [&](int64_t c) {
     const int channels = int(min(int64_t(stage), size.channels - c));
-    load_tiles<Shape>(arguments.image, size, arguments.padding, tile, radius, c, channels, shared);
+    load_tiles(arguments.image, size, arguments.padding, tile, kHeight, kWidth, radius, c, channels, shared);
   };
   load_stage(0);
 

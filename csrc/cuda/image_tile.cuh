@@ -45,83 +45,38 @@ cudaError_t launch_image_tiles(
                       stage);
 }
 
-// Channels [c, c + channels) of an image around a tile, on their way to shared memory.
-template <class T>
-struct TileLoad {
-  const StridedPlanes<const T>& image;  // [N, C, H, W]
-  const Size& size;
-  Padding padding;
-  int64_t n, c;
-  int y, x;  // of the first value, which may lie beyond the border
-  int channels;
-  Accumulation<T>* to;  // [channels, height + 2R, width + 2R]
-};
-
-// Where all values lie within the image: pointers run along, and the reads of a column are under way together.
-template <class Shape, class T, class Radius>
-__device__ __forceinline__ void load_interior_tiles(const TileLoad<T>& tiles, Radius radius) {
-  const int pitch = tile_pitch(Shape::kWidth, radius), rows = Shape::kHeight + 2 * radius;
-  const int64_t step = Shape::kWarps * tiles.image.row_stride;
-  for (int column = threadIdx.x; column < pitch; column += kWarpLanes) {
-    const T* plane = tiles.image.at(tiles.n, tiles.c, tiles.y + int(threadIdx.y), tiles.x + column);
-    Accumulation<T>* to = tiles.to + threadIdx.y * pitch + column;
-    for (int i = 0; i < tiles.channels; ++i, plane += tiles.image.channel_stride, to += rows * pitch) {
-      const T* from = plane;
-#pragma unroll
-      for (int row = 0; row < rows; row += Shape::kWarps, from += step)
-        if (row + int(threadIdx.y) < rows) to[row * pitch] = load(from);
-    }
-  }
-}
-
-// Where some values lie beyond the border.
-template <class Shape, class T, class Radius>
-__device__ __forceinline__ void load_border_tiles(const TileLoad<T>& tiles, Radius radius) {
-  const int pitch = tile_pitch(Shape::kWidth, radius), rows = Shape::kHeight + 2 * radius;
-  const Size& size = tiles.size;
-#pragma unroll 1
-  for (int column = threadIdx.x; column < pitch; column += kWarpLanes) {
-    const int x = tiles.x + column;
-    // Farther beyond the border than any pixel's kernel reaches is nobody's, and has no index inside.
-    const int64_t source_x = x < size.width + radius ? padded_index(x, size.width, tiles.padding) : -1;
-#pragma unroll 1
-    for (int row = threadIdx.y; row < rows; row += Shape::kWarps) {
-      const int y = tiles.y + row;
-      const int64_t source_y = y < size.height + radius ? padded_index(y, size.height, tiles.padding) : -1;
-      const bool inside = source_x >= 0 && source_y >= 0;
-      const T* from = tiles.image.at(tiles.n, tiles.c, inside ? source_y : 0, inside ? source_x : 0);
-      for (int i = 0; i < tiles.channels; ++i)
-        tiles.to[(i * rows + row) * pitch + column] =
-            inside ? load(from + i * tiles.image.channel_stride) : Accumulation<T>(0);
-    }
-  }
-}
-
 // Fills shared memory with `channels` channels of the image around a tile, from channel c on, padding and all. The
 // whole block takes part. Ends without a barrier.
-template <class Shape, class T, class Radius>
+template <class T, class Radius>
 __device__ __forceinline__ void load_tiles(const StridedPlanes<const T>& image,  // [N, C, H, W]
                                            const Size& size,
                                            Padding padding,
                                            const Tile& tile,
+                                           int height,
+                                           int width,
                                            Radius radius,
                                            int64_t c,
                                            int channels,
                                            Accumulation<T>* to  // [channels, height + 2R, width + 2R]
 ) {
+  const int pitch = tile_pitch(width, radius), rows = height + 2 * radius;
+  for (int column = threadIdx.x; column < pitch; column += kWarpLanes) {
 #if defined(REBLUR_FAULT_TILE_COLUMN)
-  const int x = tile.x - radius + 1;
+    const int x = tile.x - radius + column + 1;
 #else
-  const int x = tile.x - radius;
+    const int x = tile.x - radius + column;
 #endif
-  const int y = tile.y - radius;
-  const TileLoad<T> tiles = {image, size, padding, tile.n, c, y, x, channels, to};
-  const bool interior = y >= 0 && y + Shape::kHeight + 2 * radius <= size.height && x >= 0 &&
-                        x + Shape::kWidth + 2 * radius <= size.width;
-  if (interior)
-    load_interior_tiles<Shape>(tiles, radius);
-  else
-    load_border_tiles<Shape>(tiles, radius);
+    // Farther beyond the border than any pixel's kernel reaches is nobody's, and has no index inside.
+    const int64_t source_x = x < size.width + radius ? padded_index(x, size.width, padding) : -1;
+    for (int row = threadIdx.y; row < rows; row += blockDim.y) {
+      const int y = tile.y - radius + row;
+      const int64_t source_y = y < size.height + radius ? padded_index(y, size.height, padding) : -1;
+      const bool inside = source_x >= 0 && source_y >= 0;
+      const T* from = image.at(tile.n, c, inside ? source_y : 0, inside ? source_x : 0);
+      for (int i = 0; i < channels; ++i)
+        to[(i * rows + row) * pitch + column] = inside ? load(from + i * image.channel_stride) : Accumulation<T>(0);
+    }
+  }
 }
 
 // Calls f(p, a, b, sum) for each of a thread's pixels p = 0 … kPixels - 1 and all 0 <= a, b <= R, once or twice, so

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
   for (int64_t c = 0; c < size.channels; c += stage) {
     const int channels = int(min(int64_t(stage), size.channels - c));
     if (c != 0) __syncthreads();  // nobody reads the channels before any more
-    load_tiles<Shape>(arguments.image, size, arguments.padding, tile, radius, c, channels, shared);
+    load_tiles(arguments.image, size, arguments.padding, tile, kHeight, kWidth, radius, c, channels, shared);
     __syncthreads();
     for (int i = 0; i < channels; ++i) {
       Value grad_output[kPixels];

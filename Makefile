@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test lint format bench ablation instructions readme-table cuda-check gpu clean
+.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test lint format bench ablation instructions readme-table cuda-check gpu gpu-rest clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
@@ -17,8 +17,9 @@ help:
 	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/ and README.md"
 	@echo "make ablation      train a small framework with its parts taken away one by one, benchmarks/results/"
 	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
-	@echo "make cuda-check    compile the CUDA sources for every architecture, benchmarks/results/cuda-resources.md"
-	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there"
+	@echo "make cuda-check    compile the CUDA sources for every architecture, count their instructions, benchmarks/results/"
+	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there, in ten minutes"
+	@echo "make gpu-rest      measure what make gpu had no time for"
 	@echo "make readme-table  write the measured tables into README.md"
 	@echo "make packages      the source distribution, and from it the wheel, dist/"
 	@echo "make wheels        the same, with the wheel made to run on other Linux systems (manylinux)"
@@ -74,9 +75,13 @@ instructions: $(VENV)/.built
 
 cuda-check: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.cuda_resources
+	$(BIN)/python -m benchmarks.cuda_instructions
 
 gpu:
 	$(PYTHON) -m benchmarks.gpu
+
+gpu-rest:
+	$(PYTHON) -m benchmarks.gpu --only measure --no-limits
 
 # Isolated: the build takes its tools by itself, and the torch of the virtual environment.
 packages: $(VENV)/.installed

@@ -1,22 +1,21 @@
 """Everything that only a GPU can tell: build, tests, sanitizers, and the operator against its rivals.
 
-    python3 -m benchmarks.gpu [--only build test sanitize measure]     (make gpu)
+    python3 -m benchmarks.gpu [--only build test sanitize measure]     (make gpu: ten minutes at most)
+    python3 -m benchmarks.gpu --only measure --no-limits               (make gpu-rest: the measurements still missing)
 
 Needs no network and no virtual environment: the python3 that runs it, with torch for CUDA, numpy, pytest and a CUDA
-toolkit. Writes benchmarks/results/<device>.json and .md. A step that fails is told at the end; the others still run.
+toolkit. Writes benchmarks/results/<device>.json and .md, row by row; a rerun goes on where the last one ended. A step
+that fails is told at the end; the others still run.
 """
 
 import argparse
-import datetime
 import functools
-import hashlib
 import importlib.util
 import json
-import re
 import shutil
-import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,14 @@ import torch
 from torch import Tensor
 
 from benchmarks import counts
+from benchmarks.gpu_record import Planned, Record
+from benchmarks.gpu_timing import copy_bandwidth, milliseconds
+from reblur_ops.testing import TOLERANCE
 
 ROOT = Path(__file__).parents[1]
-SIZES = ((1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 1080, 1920), (1, 3, 2160, 3840))
+# Seconds of each step under `make gpu`.
+LIMITS = {"build": 210, "test": 150, "sanitize": 60, "measure": 180}
+SIZES = ((1, 3, 1080, 1920), (1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 2160, 3840))
 FAMILY_SIZES = ((1, 3, 512, 512), (1, 3, 1080, 1920))
 DTYPES = (torch.float32, torch.bfloat16)
 # Of reblur, and the backend that answers, or None for what is not ours.
@@ -58,86 +62,44 @@ SANITIZED = "import torch; from reblur_ops.testing import problem, run; p = prob
 )
 
 
-def command(*arguments: str) -> bool:
-    """Run a command in the checkout, its output passed on; whether it succeeded."""
+def command(arguments: Sequence[str], seconds: float) -> bool:
+    """Run a command in the checkout, its output passed on; whether it succeeded in time."""
     print(f"$ {' '.join(arguments)}", flush=True)
-    return subprocess.run(arguments, cwd=ROOT, check=False).returncode == 0
+    try:
+        return subprocess.run(arguments, cwd=ROOT, timeout=seconds, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        print(f"ended after {seconds:.0f} seconds")
+        return False
 
 
-def build() -> bool:
-    return command(sys.executable, "setup.py", "-q", "build_clib", "build_ext", "--inplace")
+def build(seconds: float) -> bool:
+    return command([sys.executable, "setup.py", "-q", "build_clib", "build_ext", "--inplace"], seconds)
 
 
-def test() -> bool:
-    return command(sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/cuda")
+def test(seconds: float) -> bool:
+    return command([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/cuda"], seconds)
 
 
-def sanitize() -> bool:
+def sanitize(seconds: float) -> bool:
     """compute-sanitizer on a small case. A tool that is missing or refuses the device is told, and no failure."""
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         print("compute-sanitizer is not on the PATH: not run")
         return True
-    passed = True
-    for check in ("memcheck", "racecheck"):
-        result = subprocess.run(
-            [tool, "--tool", check, "--error-exitcode", "9", sys.executable, "-c", SANITIZED],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        lines = result.stdout.strip().splitlines() or ["no output"]
-        print(f"compute-sanitizer {check}: {lines[-1]}")
-        passed &= result.returncode != 9
-    return passed
+    checks = ("memcheck", "racecheck")
+    return all([sanitized(tool, check, seconds / len(checks)) for check in checks])
 
 
-def sources_sha256() -> str:
-    """SHA-256 of the bytes of all files tracked under csrc/, one after another, by path in the C locale.
-
-    Where there is no git, of all files there, which is the same in a clean checkout.
-    """
+def sanitized(tool: str, check: str, seconds: float) -> bool:
+    arguments = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, "-c", SANITIZED]
     try:
-        listed = subprocess.run(["git", "ls-files", "-z", "csrc"], cwd=ROOT, capture_output=True, check=True).stdout
-        paths = [ROOT / path.decode() for path in sorted(listed.split(b"\0")[:-1])]
-    except (OSError, subprocess.CalledProcessError):
-        paths = sorted(path for path in (ROOT / "csrc").rglob("*") if path.is_file())
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-
-
-def driver() -> str:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return "unknown"
-
-
-def milliseconds(call: Callable[[], object], seconds: float = 1.0) -> np.ndarray:
-    """The GPU's time for each of many calls, by events, each with a cold second-level cache; after warming up."""
-    flush = torch.empty(2 * torch.cuda.get_device_properties(0).L2_cache_size, dtype=torch.int8, device="cuda")
-    for _ in range(3):
-        call()
-
-    def once() -> float:
-        flush.zero_()
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end))
-
-    rough = statistics.median(once() for _ in range(3))
-    return np.array([once() for _ in range(int(np.clip(1e3 * seconds / rough, 5, 200)))])
-
-
-def copy_bandwidth() -> float:
-    """GB/s, read and written bytes both counted, of a copy of 1 GiB."""
-    source = torch.empty(2**28, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * 4 * source.numel() / float(np.median(milliseconds(lambda: target.copy_(source)))) / 1e6
+        result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        print(f"compute-sanitizer {check}: not done after {seconds:.0f} seconds")
+        return True
+    lines = result.stdout.strip().splitlines() or ["no output"]
+    print(f"compute-sanitizer {check}: {lines[-1]}")
+    return result.returncode != 9
 
 
 def implementations() -> list[str]:
@@ -240,12 +202,17 @@ def measure_row(
         row["peak_extra_mb"] = max(torch.cuda.max_memory_allocated() - before - results_bytes, 0) / 1e6
         times = milliseconds(call)
         row.update(zip(("ms_p20", "ms_p50", "ms_p80"), map(float, np.percentile(times, (20, 50, 80))), strict=True))
-    except torch.cuda.OutOfMemoryError:
-        row["error"] = "out of memory"
-    finally:
-        torch.compiler.reset()
-        torch.cuda.empty_cache()
+    except Exception as error:  # whatever a rival raises, the other rows are measured
+        row["error"] = told(error)
     return row
+
+
+def told(error: Exception) -> str:
+    """An error in one short line of a table."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "out of memory"
+    first = (str(error).strip().splitlines() or [""])[0].replace("|", "/")
+    return f"{type(error).__name__}: {first}"[:120]
 
 
 def check(op: str, impl: str, dtype: torch.dtype, device: str = "cuda") -> float:
@@ -260,84 +227,89 @@ def results(op: str, impl: str, tensors: Sequence[Tensor], grad_output: Tensor) 
     return [result for pass_ in counts.PASSES for result in make_call(op, impl, pass_, tensors, grad_output)()]
 
 
-def plan(names: Sequence[str]) -> list[tuple[str, str, torch.dtype, counts.Shape]]:
-    """What is measured, in both passes: reblur on every size, type and implementation; the others on fewer."""
-    of_reblur = [("reblur", impl, dtype, shape) for shape in SIZES for dtype in DTYPES for impl in names]
-    others = [op for op in OPERATORS if op != "reblur"]
-    return of_reblur + [
-        (op, impl, torch.float32, shape) for op in others for shape in FAMILY_SIZES for impl in ("cuda", "reference")
+def plan(names: Sequence[str]) -> list[Planned]:
+    """All rows, in order of worth: the CUDA kernels, then their rivals; of reblur, then of the other operators.
+
+    Reblur is measured on every size, type and implementation, the others on fewer.
+    """
+    of_reblur = [
+        Planned("reblur", impl, pass_, dtype, shape)
+        for impl in names
+        for dtype in DTYPES
+        for shape in SIZES
+        for pass_ in counts.PASSES
     ]
-
-
-def measure() -> bool:
-    from reblur_ops.testing import TOLERANCE
-
-    planned = plan(implementations())
-    errors = {key: check(*key) for key in dict.fromkeys(what[:3] for what in planned)}
-    wrong = [
-        f"{op} {impl} {dtype}: {error:.2g}"
-        for (op, impl, dtype), error in errors.items()
-        if not error <= TOLERANCE[dtype]
+    others = [
+        Planned(op, impl, pass_, torch.float32, shape)
+        for impl in ("cuda", "reference")
+        for op in OPERATORS
+        if op != "reblur"
+        for shape in FAMILY_SIZES
+        for pass_ in counts.PASSES
     ]
-    bandwidth = copy_bandwidth()
-    rows = []
-    for op, impl, dtype, shape in planned:
-        for pass_ in counts.PASSES:
-            rows.append(measure_row(op, impl, pass_, dtype, shape, bandwidth))
-            print(json.dumps(rows[-1]), flush=True)
-    device = torch.cuda.get_device_name()
-    record = {
-        "device": device,
-        "driver": driver(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "date": datetime.date.today().isoformat(),
-        "csrc_sha256": sources_sha256(),
-        "copy_bandwidth_gbps": bandwidth,
-        "errors": {f"{op} {impl} {dtype}": error for (op, impl, dtype), error in errors.items()},
-        "rows": rows,
-    }
-    path = ROOT / "benchmarks" / "results" / re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    path.with_suffix(".md").write_text(page(record))
-    print(f"written: {path}.json and .md")
+    return sorted(of_reblur + others, key=lambda row: row.impl != "cuda")
+
+
+def checked(row: Planned) -> float | str:
+    """The error of what a row times, or why there is none."""
+    try:
+        return check(row.op, row.impl, row.dtype)
+    except Exception as error:  # a rival that does not work is told in the record
+        return told(error)
+
+
+def usable() -> bool:
+    """Whether the device still answers: after an illegal access nothing does, in this process."""
+    try:
+        torch.compiler.reset()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError:
+        return False
+    return True
+
+
+def measure(seconds: float) -> bool:
+    """Measure the rows that the record lacks, in order of worth, until the time is over."""
+    begin = time.monotonic()
+    record = Record.of_this_device()
+    missing = [row for row in plan(implementations()) if not record.has(row)]
+    bandwidth = record.bandwidth(copy_bandwidth)
+    for done, row in enumerate(missing):
+        if time.monotonic() - begin > seconds:
+            print(f"{len(missing) - done} rows are still missing: make gpu-rest")
+            break
+        if row.checked not in record.errors:
+            record.add_error(row.checked, checked(row))
+        measured = measure_row(*row, bandwidth)
+        record.add_row(measured)
+        print(json.dumps(measured), flush=True)
+        if not usable():
+            print("the GPU does not answer any more after this row; a rerun goes on with the next one")
+            return False
+    wrong = [f"{key}: {error}" for key, error in record.errors.items() if not is_right(key, error)]
     if wrong:
         print("wrong results: " + "; ".join(wrong))
     return not wrong
 
 
-def page(record: dict[str, Any]) -> str:
-    lines = [
-        f"# reblur_ops on {record['device']}",
-        "",
-        f"Driver {record['driver']}, torch {record['torch']}, CUDA {record['cuda']}, {record['date']}. Radii 1 … 7. "
-        f"A copy moves {record['copy_bandwidth_gbps']:.0f} GB/s; the floor is what it would take to move inputs and "
-        "results.",
-        "",
-        "| operator | size | dtype | pass | implementation | ms (20 / 50 / 80 %) | × floor | extra memory, MB |",
-        "|---|---|---|---|---|---:|---:|---:|",
-    ]
-    for row in record["rows"]:
-        size = "×".join(map(str, row["shape"]))
-        head = f"| {row['op']} | {size} | {row['dtype']} | {row['pass']} | {row['impl']} "
-        if "error" in row:
-            lines.append(f"{head}| {row['error']} | | |")
-            continue
-        times = " / ".join(f"{row[key]:.3g}" for key in ("ms_p20", "ms_p50", "ms_p80"))
-        lines.append(f"{head}| {times} | {row['ms_p50'] / row['floor_ms']:.2f} | {row['peak_extra_mb']:.0f} |")
-    return "\n".join(lines) + "\n"
+def is_right(checked: str, error: float | str) -> bool:
+    dtype = getattr(torch, checked.rsplit(" ", 1)[1])
+    return not isinstance(error, str) and error <= TOLERANCE[dtype]
 
 
-STEPS: dict[str, Callable[[], bool]] = {"build": build, "test": test, "sanitize": sanitize, "measure": measure}
+STEPS: dict[str, Callable[[float], bool]] = {"build": build, "test": test, "sanitize": sanitize, "measure": measure}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), help="these steps (default: all)")
+    parser.add_argument("--no-limits", action="store_true", help="let every step take the time that it needs")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("no GPU is visible to torch: nothing was done")
-    failed = [name for name in STEPS if name in arguments.only and not STEPS[name]()]
+    limits = dict.fromkeys(STEPS, 86400) if arguments.no_limits else LIMITS
+    failed = [name for name in STEPS if name in arguments.only and not STEPS[name](limits[name])]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

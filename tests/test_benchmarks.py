@@ -17,6 +17,8 @@ from benchmarks import (
     families,
     flow,
     gpu,
+    gpu_record,
+    gpu_timing,
     harness,
     instructions,
     limit,
@@ -45,7 +47,7 @@ def test_the_fingerprint_is_that_of_the_shell():
         pytest.skip("this is no git checkout")
     command = "git ls-files -z csrc | LC_ALL=C sort -z | xargs -0 cat | sha256sum"
     printed = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert gpu.sources_sha256() == printed.split()[0]
+    assert gpu_record.sources_sha256() == printed.split()[0]
 
 
 def test_a_rival_that_ran_out_of_memory_stays_in_the_page():
@@ -53,9 +55,79 @@ def test_a_rival_that_ran_out_of_memory_stays_in_the_page():
     times = {"ms_p20": 0.9, "ms_p50": 1.0, "ms_p80": 1.1, "peak_extra_mb": 3.0}
     rows = [{**row, "impl": "cuda", **times}, {**row, "impl": "reference", "error": "out of memory"}]
     head = {"device": "D", "driver": "1", "torch": "2", "cuda": "3", "date": "4", "copy_bandwidth_gbps": 5.0}
-    text = gpu.page({**head, "rows": rows})
+    text = gpu_record.page({**head, "rows": rows})
     assert "| reblur | 1×3×9×9 | float32 | forward | cuda | 0.9 / 1 / 1.1 | 2.00 | 3 |" in text
     assert "| reference | out of memory |" in text
+
+
+FINGERPRINT = {"device": "NVIDIA X 1", "driver": "1", "torch": "2", "cuda": "3", "csrc_sha256": "4"}
+
+
+def measured(planned):
+    dtype = str(planned.dtype).removeprefix("torch.")
+    names = {"op": planned.op, "impl": planned.impl, "pass": planned.pass_, "dtype": dtype}
+    times = {"ms_p20": 1.0, "ms_p50": 1.0, "ms_p80": 1.0, "peak_extra_mb": 0.0}
+    return {**names, "shape": list(planned.shape), "floor_ms": 1.0, **times}
+
+
+def test_a_rerun_goes_on_with_the_rows_that_are_missing(tmp_path):
+    first, second = gpu.plan(["cuda"])[:2]
+    record = gpu_record.Record(FINGERPRINT, tmp_path)
+    assert record.bandwidth(lambda: 5.0) == 5.0
+    record.add_error(first.checked, 0.5)
+    record.add_row(measured(first))
+    again = gpu_record.Record(FINGERPRINT, tmp_path)
+    assert again.has(first)
+    assert not again.has(second)
+    assert again.errors == {first.checked: 0.5}
+    assert again.bandwidth(lambda: 7.0) == 5.0
+    assert "| reblur |" in (tmp_path / "nvidia-x-1.md").read_text()
+    other_sources = gpu_record.Record({**FINGERPRINT, "csrc_sha256": "5"}, tmp_path)
+    assert not other_sources.has(first)
+
+
+def test_a_row_that_fails_is_told_and_the_next_one_is_measured(tmp_path, monkeypatch):
+    """On a machine without a GPU: a call that raises, as an operator would there."""
+    planned = gpu.plan(["cuda"])[:3]
+    calls = []
+
+    def run(op, impl, dtype):
+        calls.append((op, impl, dtype))
+        raise RuntimeError("first line\nsecond line")
+
+    record = gpu_record.Record(FINGERPRINT, tmp_path)
+    record.bandwidth(lambda: 5.0)
+    monkeypatch.setattr(gpu, "plan", lambda names: planned)
+    monkeypatch.setattr(gpu, "check", run)
+    monkeypatch.setattr(gpu, "inputs", lambda op, shape, dtype: run(op, shape, dtype))
+    monkeypatch.setattr(gpu, "usable", lambda: True)
+    monkeypatch.setattr(gpu_record.Record, "of_this_device", lambda: record)
+    assert not gpu.measure(60.0)
+    assert [row["error"] for row in record.rows] == 3 * ["RuntimeError: first line"]
+    assert record.errors == {planned[0].checked: "RuntimeError: first line"}
+    assert gpu.measure(60.0) is False
+    assert len(calls) == 4
+
+
+def test_measuring_ends_with_its_time(tmp_path, monkeypatch, capsys):
+    record = gpu_record.Record(FINGERPRINT, tmp_path)
+    record.bandwidth(lambda: 5.0)
+    monkeypatch.setattr(gpu_record.Record, "of_this_device", lambda: record)
+    assert gpu.measure(-1.0)
+    assert record.rows == []
+    assert "rows are still missing" in capsys.readouterr().out
+
+
+def test_a_step_of_the_gpu_benchmark_is_bounded(capsys):
+    assert sum(gpu.LIMITS.values()) <= 600
+    assert gpu.LIMITS.keys() == gpu.STEPS.keys()
+    assert not gpu.command([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
+    assert "ended after" in capsys.readouterr().out
+
+
+def test_the_gpu_is_busy_until_the_host_has_enqueued_a_call():
+    for host_ms, flush_ms in ((0.2, 0.03), (0.01, 0.03), (5.0, 0.5)):
+        assert gpu_timing.flushes(host_ms, flush_ms) * flush_ms >= 2 * host_ms
 
 
 def test_peak_memory_sees_what_was_held_at_once():
@@ -280,7 +352,7 @@ def test_one_thread_is_singular():
 
 def test_the_gpu_measures_what_was_asked_for():
     planned = gpu.plan(["cuda", "torch", "torch-compiled", "reference"])
-    assert len({what for what in planned if what[0] == "reblur"}) == 4 * len(gpu.SIZES) * len(gpu.DTYPES)
+    assert len({what for what in planned if what[0] == "reblur"}) == 4 * len(gpu.SIZES) * len(gpu.DTYPES) * len(counts.PASSES)
     assert {op for op, *_ in planned} == set(gpu.OPERATORS)
 
 
@@ -307,9 +379,45 @@ print(harness.error(call(), given, "forward+backward"))
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_the_triton_rival_computes_the_same():
     """In Triton's interpreter, so without a GPU."""
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     result = subprocess.run([sys.executable, "-c", TRITON], env=environment, capture_output=True, text=True, check=True)
     assert float(result.stdout) < 1e-5
+
+
+TRITON_AHEAD_OF_TIME = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from benchmarks.rivals import triton_reblur as rival
+constants = dict(
+    CHANNELS=3, COUNT=7, CLASSES=rival.CLASSES, RINGS=rival.RINGS, BLOCK=rival.BLOCK, RADIUS=rival.MAX_RADIUS
+)
+integers = ("seed_channels", "height", "width", "planes", "channels", "classes")
+def type_of(name):
+    if name in constants:
+        return "constexpr"
+    return "i32" if name in integers else "*i32" if name in ("tables", "radii") else "*fp32"
+for kernel in (rival.forward_kernel, rival.parameter_gradients_kernel, rival.scatter_kernel):
+    signature = {name: type_of(name) for name in kernel.arg_names}
+    given = {name: value for name, value in constants.items() if name in signature}
+    compiled = compile(ASTSource(kernel, signature, given), target=GPUTarget("cuda", 90, 32))
+    print(kernel.__name__, len(compiled.asm["cubin"]))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_the_triton_rival_compiles_for_a_gpu(tmp_path):
+    """Ahead of time for sm_90, which needs no GPU: the interpreter accepts what the compiler refuses."""
+    environment = {
+        **os.environ,
+        "TRITON_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+    }
+    command = [sys.executable, "-c", TRITON_AHEAD_OF_TIME]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    sizes = dict(line.split() for line in result.stdout.splitlines())
+    assert sizes.keys() == {"forward_kernel", "parameter_gradients_kernel", "scatter_kernel"}
+    assert all(int(size) > 1000 for size in sizes.values())
 
 
 def test_alignment_is_measured_against_true_flow():

@@ -173,12 +173,11 @@ def scatter_kernel(
     total = tl.zeros([BLOCK], tl.float32)
     for i in tl.static_range(2 * RADIUS + 1):
         row = y + i - RADIUS
-        down: tl.constexpr = i - RADIUS if i > RADIUS else RADIUS - i
+        down = tl.maximum(i - RADIUS, RADIUS - i)
         for j in tl.static_range(2 * RADIUS + 1):
             column = x + j - RADIUS
-            across: tl.constexpr = j - RADIUS if j > RADIUS else RADIUS - j
-            low: tl.constexpr = down if down < across else across
-            high: tl.constexpr = across if down < across else down
+            across = tl.maximum(j - RADIUS, RADIUS - j)
+            low, high = tl.minimum(down, across), tl.maximum(down, across)
             mask = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             at = row * width + column
             kernel = tl.load(by_class + (high * (high + 1) // 2 + low) * planes + at, mask, 0.0)

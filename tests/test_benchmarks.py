@@ -352,7 +352,9 @@ def test_one_thread_is_singular():
 
 def test_the_gpu_measures_what_was_asked_for():
     planned = gpu.plan(["cuda", "torch", "torch-compiled", "reference"])
-    assert len({what for what in planned if what[0] == "reblur"}) == 4 * len(gpu.SIZES) * len(gpu.DTYPES) * len(counts.PASSES)
+    assert len({what for what in planned if what[0] == "reblur"}) == 4 * len(gpu.SIZES) * len(gpu.DTYPES) * len(
+        counts.PASSES
+    )
     assert {op for op, *_ in planned} == set(gpu.OPERATORS)
 
 

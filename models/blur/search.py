@@ -12,7 +12,8 @@ import reblur_ops
 from ..networks.layers import IMAGE_CHANNELS, check_image, check_same_size
 from .light import Light, decode, encode
 
-STEP = 0.25  # pixels from one candidate to the next
+STEP = 0.25  # pixels from one candidate to the next, up to where GROWTH makes a larger step
+GROWTH = 1.1  # from one candidate to the next: what tells disks apart is the ratio of their radii
 LOW_PASS = 31  # pixels; means over such windows hardly depend on the blur: the gain is fitted to them
 NOISE = 1 / 255  # error that noise and rounding explain
 SHARPNESS = 8.0  # how much likelier a candidate is whose error is smaller by a factor of e, as a logarithm
@@ -66,7 +67,7 @@ def search_radius(
 ) -> BlurEstimate:
     """Find the disk that takes the sharp image to the blurry one.
 
-    The sharp image is blurred by each candidate, 0 to max_radius in steps of a quarter of a pixel, and compared with
+    The sharp image is blurred by each candidate, 0 to max_radius (`candidate_radii`), and compared with
     the blurry one in windows, by the mean logarithm of the error: at a depth edge a few large errors do not outweigh
     the rest. A gain of each channel is fitted to the whole image first.
     The radius is the mean of the candidates near the best one, each weighted by how well it explains the blurry image.
@@ -89,7 +90,7 @@ def search_radius(
     check_same_size("blurry", blurry, "sharp", sharp)
     _check_options(max_radius, window, slack)
     sharp, blurry = sharp.float(), blurry.float()
-    candidates = torch.arange(0, max_radius + STEP / 2, STEP, device=sharp.device)
+    candidates = candidate_radii(max_radius).to(sharp.device)
     costs = matching_costs(sharp, blurry, candidates, window=window, slack=slack, light=light)
     coc, spread = _refined(costs, candidates)
     confidence = 1 / (1 + (spread / SPREAD).square())
@@ -97,16 +98,23 @@ def search_radius(
     return BlurEstimate(_rms_map(coc, candidates), coc, confidence, costs.amin(1, keepdim=True).exp())
 
 
+def candidate_radii(max_radius: float) -> Tensor:
+    """Radii of the circles of confusion that are tried, in pixels, from 0 to max_radius; (K,)."""
+    radii = [0.0]
+    while radii[-1] < max_radius:
+        radii.append(max(radii[-1] + STEP, radii[-1] * GROWTH))
+    return torch.tensor([*radii[:-1], max_radius])
+
+
 def matching_costs(
     sharp: Tensor, blurry: Tensor, candidates: Tensor, *, window: int = 9, slack: int = 1, light: Light = "linear"
 ) -> Tensor:
     """Mean logarithm of the square error in windows, (N, K, H, W), of disks of K radii in pixels."""
     values = _exposed(decode(sharp, light), decode(blurry, light))
-    reach = max(1, math.ceil(float(candidates.max())))
     costs = []
     for coc in candidates:
         disk = coc.expand(values.shape[0], 1, *values.shape[2:])
-        blurred = reblur_ops.disk_blur(values, disk, max_radius=reach, padding="replicate")
+        blurred = reblur_ops.disk_blur(values, disk, max_radius=max(1, math.ceil(float(coc))), padding="replicate")
         costs.append(_window_error(encode(blurred, light), blurry, window, slack))
     return torch.cat(costs, dim=1)
 
@@ -156,9 +164,9 @@ def _filled(coc: Tensor, confidence: Tensor, guide: Tensor, window: int = 25) ->
 
 def _rms_map(coc: Tensor, candidates: Tensor) -> Tensor:
     table = disk_rms(candidates)
-    position = coc / STEP
-    below = position.floor().long().clamp(0, len(candidates) - 2)
-    return torch.lerp(table[below], table[below + 1], position - below)
+    below = (torch.bucketize(coc, candidates, right=True) - 1).clamp(0, len(candidates) - 2)
+    share = (coc - candidates[below]) / (candidates[below + 1] - candidates[below])
+    return torch.lerp(table[below], table[below + 1], share)
 
 
 def _box(planes: Tensor, side: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Alignment: optical flow by several methods behind one interface, warping, and masks of what can be trusted.
 
-    flow = load_flow("dis")              # "pwc", "raft", "none"
+    flow = load_flow("dis")              # "reblur", "pwc", "raft", "none"
     displacement = flow(first, second)   # (N, 2, H, W), pixels; channel 0 to the right, channel 1 down
     aligned = warp(second, displacement) # matches first
 
@@ -13,6 +13,7 @@ from .load import NoFlow, load_flow
 from .masks import calibration_mask, consistency_mask, flow_colours, inside_mask
 from .pwc import PWCNet, load_pwcnet
 from .raft import RaftFlow
+from .reblur import ReblurFlow
 from .warping import warp
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "NoFlow",
     "PWCNet",
     "RaftFlow",
+    "ReblurFlow",
     "calibration_mask",
     "consistency_mask",
     "flow_colours",

@@ -11,6 +11,7 @@ from .base import Flow, check_choice
 from .dis import DisFlow
 from .pwc import PWCNet, load_pwcnet
 from .raft import RaftFlow
+from .reblur import ReblurFlow
 
 
 class NoFlow(Flow):
@@ -25,7 +26,13 @@ def pwc(weights: Any, channel_order: str = "bgr") -> PWCNet:
     return load_pwcnet(weights, channel_order=channel_order)
 
 
-FLOWS: dict[str, Callable[..., Flow]] = {"dis": DisFlow, "pwc": pwc, "raft": RaftFlow, "none": NoFlow}
+FLOWS: dict[str, Callable[..., Flow]] = {
+    "dis": DisFlow,
+    "pwc": pwc,
+    "raft": RaftFlow,
+    "reblur": ReblurFlow,
+    "none": NoFlow,
+}
 
 
 def load_flow(name: str = "dis", **options: Any) -> Flow:
@@ -33,7 +40,8 @@ def load_flow(name: str = "dis", **options: Any) -> Flow:
 
     Args:
         name: "dis": OpenCV's DIS, on the CPU, without weights (`DisFlow`). "pwc": PWC-Net (`PWCNet`), with the option
-            `weights`. "raft": torchvision's RAFT, where that is installed (`RaftFlow`). "none": zero flow.
+            `weights`. "raft": torchvision's RAFT, where that is installed (`RaftFlow`). "reblur": DIS refined by
+            reblurring, from a blurry to a sharp image (`ReblurFlow`). "none": zero flow.
         options: the arguments of the method.
 
     Returns:

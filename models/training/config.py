@@ -69,7 +69,7 @@ class StartConfig:
 class AlignmentConfig:
     """How the two pictures of a pair are brought together: models.flow."""
 
-    flow: str = "dis"  # or "pwc", "raft", "none"
+    flow: str = "dis"  # or "reblur", "pwc", "raft", "none"
     options: dict[str, Any] = field(default_factory=dict)  # arguments of the flow; of "pwc" `weights`
     fallback: str | None = None  # the flow instead of "pwc" where it has no weights
     # Where the loss counts: "none" (everywhere), "inside" the picture, "calibration", "consistency": models.flow.masks.

@@ -164,7 +164,7 @@ def test_what_is_no_pair_is_refused(first, second, error, message):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("farneback", {}, "flow must be one of dis, pwc, raft, none, got 'farneback'"),
+        ("farneback", {}, "flow must be one of dis, pwc, raft, reblur, none, got 'farneback'"),
         ("none", {"preset": "fast"}, 'flow "none": .*preset'),
         ("pwc", {}, 'flow "pwc": .*weights'),
         ("dis", {"preset": "slow"}, "preset must be one of ultrafast, fast, medium, got 'slow'"),

@@ -1,0 +1,79 @@
+"""Alignment by reblurring: global motion stays global, parallax is found, and what blurs the pair is no motion."""
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from models.blur import blur_by
+from models.flow import load_flow, warp
+from models.flow.global_motion import fit_homographies
+from models.synthesis.scene import SceneSettings, make_scene
+
+
+def tensor(array):
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))[None]
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return tensor(skimage.data.coffee()[100:292, 150:374].astype(np.float32) / 255)
+
+
+def zoomed(image, zoom, shift):
+    """The image as a camera sees it that has zoomed and moved, and the flow to it."""
+    height, width = image.shape[2:]
+    y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
+    from_middle = torch.stack([x - (width - 1) / 2, y - (height - 1) / 2])
+    offset = torch.tensor(shift)[:, None, None]
+    back = (from_middle - offset) / zoom - from_middle
+    moved = warp(image, back[None], padding="border", interpolation="bicubic").clamp(0, 1)
+    return moved, ((zoom - 1) * from_middle + offset)[None]
+
+
+def error(flow, truth, rim=16):
+    return (flow - truth)[..., rim:-rim, rim:-rim].norm(dim=1)
+
+
+def test_a_homography_is_fitted_through_wrong_flow(photograph):
+    _, truth = zoomed(photograph, 1.03, (4.0, -2.0))
+    wrong = truth.clone()
+    wrong[..., :60] += 5
+    assert error(fit_homographies(wrong, photograph), truth).max() < 0.05
+
+
+def test_without_a_homography_the_flow_stays(photograph):
+    wild = 10 * torch.randn(1, 2, *photograph.shape[2:], generator=torch.Generator().manual_seed(0))
+    assert torch.equal(fit_homographies(wild, photograph), wild)
+
+
+def test_breathing_through_blur_is_found_better_than_by_dis(photograph):
+    blurry = blur_by(photograph, torch.full_like(photograph[:, :1], 4.0), max_radius=7)
+    sharp, truth = zoomed(photograph, 1.02, (5.0, 3.0))
+    dis, found = (error(load_flow(name)(blurry, sharp), truth).mean() for name in ("dis", "reblur"))
+    assert found < 0.15
+    assert found < dis / 2
+
+
+def test_parallax_and_blur_are_told_apart():
+    photographs = [skimage.data.coffee().astype(np.float32) / 255]
+    settings = SceneSettings(size=128, parallax=6, gain=0, tone=0, slant=0)
+    scene = make_scene(photographs, settings, np.random.default_rng(5))
+    blurry, sharp, truth = tensor(scene.blurry), tensor(scene.sharp), tensor(scene.flow)
+    visible = torch.from_numpy(scene.visible)[None]
+    errors = {name: (load_flow(name)(blurry, sharp) - truth).norm(dim=1)[visible].mean() for name in ("dis", "reblur")}
+    assert errors["reblur"] < 0.8 * errors["dis"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (40, 7)])
+def test_any_size(size):
+    image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    flow = load_flow("reblur", rounds=1, max_radius=2)(image, image)
+    assert flow.shape == (2, 2, *size)
+    assert flow.isfinite().all()
+
+
+@pytest.mark.parametrize(("options", "message"), [({"rounds": -1}, "rounds"), ({"max_radius": 0.1}, "max_radius")])
+def test_refuses_options_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_flow("reblur", **options)

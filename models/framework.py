@@ -17,7 +17,8 @@ from .core import weights
 from .core.config import from_dict, to_dict
 from .core.files import replacing
 from .core.weights import WeightsError
-from .networks import BlurMapNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
+from .networks import BlurMapNet, BlurRadiusNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
+from .networks.blur_radius import decode_radius
 
 DEBLURRING_NETWORKS: dict[str, type[DeblurringNetwork]] = {
     "compact": CompactNet,
@@ -32,10 +33,17 @@ WEIGHTS_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class BlurMapConfig:
-    """Arguments of `BlurMapNet`."""
+    """Which blur map network, and its arguments."""
 
     width: int = 32
     blocks: int = 3
+    # "seeds": `BlurMapNet`, which predicts what the published reblurring network finds; or "radius": `BlurRadiusNet`,
+    # which predicts the radius of the blur and how certain it is.
+    form: str = "seeds"
+
+    def __post_init__(self) -> None:
+        if self.form not in ("seeds", "radius"):
+            raise ValueError(f"form must be one of 'seeds', 'radius', got {self.form!r}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,8 @@ class Framework(nn.Module):
 
     Attributes:
         config: as given, with every option of the deblurring network written out.
-        blur_map: `BlurMapNet`, or None: then the deblurring network goes without, or gets a map from elsewhere.
+        blur_map: `BlurMapNet` or `BlurRadiusNet`, or None: then the deblurring network goes without, or gets a map from
+            elsewhere.
         deblur: a `DeblurringNetwork`.
         reblur: `ReblurringNet`, or None: it is needed in training, and to see the blur.
 
@@ -90,10 +99,10 @@ class Framework(nn.Module):
     def __init__(self, config: FrameworkConfig | None = None) -> None:
         super().__init__()
         config = config or FrameworkConfig()
-        map_channels, _ = reblur_ops.map_channels(config.radii)
         network, options = _network_and_options(config.deblur)
         self.config = replace(config, deblur=replace(config.deblur, options=options))
-        self.blur_map = None if config.blur_map is None else BlurMapNet(config.radii, **to_dict(config.blur_map))
+        self.blur_map = _blur_map_network(config)
+        map_channels = reblur_ops.map_channels(config.radii)[0] if self.blur_map is None else self.blur_map.channels
         self.deblur = network(map_channels if config.deblur.prior else 0, **options)
         self.reblur = None if config.reblur is None else ReblurringNet(config.radii, **to_dict(config.reblur))
 
@@ -118,6 +127,22 @@ class Framework(nn.Module):
         else:
             blur_map = self.blur_map(blurry)
         return self.deblur(blurry, blur_map, pooled).clamp(0, 1)
+
+    def blur_radius(self, blurry: Tensor) -> Tensor:
+        """The blur of a single image, as its blur map network sees it.
+
+        Args:
+            blurry: (N, 3, H, W), 0 … 1, any size.
+
+        Returns:
+            (N, 1, H, W), RMS radius in pixels, at least 0.
+
+        Raises:
+            ValueError: the framework has no blur map network that predicts the radius.
+        """
+        if not isinstance(self.blur_map, BlurRadiusNet):
+            raise ValueError('blur_radius needs a blur map network of the form "radius", and this framework has none')
+        return decode_radius(self.blur_map(blurry).float())
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into a folder, made if need be; each file whole or not at all.
@@ -161,6 +186,15 @@ class Framework(nn.Module):
             raise WeightsError(f"{folder / CONFIG_FILE}: {error}") from error
         weights.load_exactly(framework, state, str(folder / WEIGHTS_FILE))
         return framework.eval()
+
+
+def _blur_map_network(config: FrameworkConfig) -> BlurMapNet | BlurRadiusNet | None:
+    if config.blur_map is None:
+        return None
+    width, blocks = config.blur_map.width, config.blur_map.blocks
+    if config.blur_map.form == "radius":
+        return BlurRadiusNet(width=width, blocks=blocks)
+    return BlurMapNet(config.radii, width=width, blocks=blocks)
 
 
 def _check_trust(config: DeblurConfig, trust: Sequence[str]) -> None:

@@ -141,7 +141,7 @@ class TiledFramework:
         Raises:
             UserError: there is too little memory even for the smallest tiles.
         """
-        map_reach = self.framework.blur_map.net.reach if self.framework.blur_map else 0
+        map_reach = self.framework.blur_map.reach if self.framework.blur_map else 0
         reach = map_reach + (USUAL_REACH if self.framework.deblur.reach is None else self.framework.deblur.reach)
 
         def whole(layout: Layout) -> Tensor:

@@ -1,6 +1,7 @@
 """The networks of the framework, each usable alone."""
 
 from .blur_map import BlurMapNet
+from .blur_radius import BlurRadiusNet
 from .compact import CompactNet
 from .layers import pooled_statistics
 from .prior import DeblurringNetwork, OwnNet
@@ -10,6 +11,7 @@ from .unet import UNet
 
 __all__ = [
     "BlurMapNet",
+    "BlurRadiusNet",
     "CompactNet",
     "DeblurringNetwork",
     "OwnNet",

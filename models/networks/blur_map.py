@@ -26,6 +26,7 @@ class BlurMapNet(nn.Module):
         super().__init__()
         self.channels, _ = reblur_ops.map_channels(radii)
         self.net = ResidualNet(IMAGE_CHANNELS, self.channels, width, blocks)
+        self.reach = self.net.reach
 
     def forward(self, blurry: Tensor) -> Tensor:
         check_image("blurry", blurry, IMAGE_CHANNELS)

@@ -14,15 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 import reblur_ops
 
@@ -30,9 +28,10 @@ from ..core.config import to_dict
 from ..core.devices import computes_in_bfloat16
 from ..core.weights import load_exactly, read_safetensors, read_state, read_torch
 from ..data.layouts import DataError, Pair, hold_out, load_pairs
-from ..data.samples import Augmentation, StepBatches, TrainingSamples
 from ..framework import Framework
+from ..synthesis.photographs import Original
 from . import pictures
+from .batches import find_photographs, load_batches
 from .config import OptimizerConfig, StartConfig, TrainingConfig, differing_keys, dump_config
 from .folder import CONFIG_FILE, Checkpoint, RunFolder
 from .objective import Aligner, Objective, Outcome
@@ -43,7 +42,7 @@ from .validation import psnr, spread, validate
 # Skipped one after another, steps that are not finite are no accident: nothing will be learnt any more.
 MOST_SKIPPED = 50
 # Parts of the loss, in the order in which processes add them up.
-PARTS = ("deblurred", "sharp", "reblurred", "reblurred_sharp", "blur_map", "seeds")
+PARTS = ("deblurred", "brightness", "sharp", "reblurred", "reblurred_sharp", "blur_map", "seeds")
 
 
 class NonFiniteError(RuntimeError):
@@ -113,6 +112,7 @@ class Run:
     state: State
     training_pairs: list[Pair]
     validation_pairs: list[Pair]
+    photographs: list[Original]  # of which pairs are made, in the place of `training_pairs`
 
 
 def prepare(config: TrainingConfig, processes: Processes) -> Run:
@@ -135,14 +135,15 @@ def prepare(config: TrainingConfig, processes: Processes) -> Run:
         load_tensorboard()
     folder = RunFolder(Path(config.out), config.output.keep)
     checkpoint = processes.from_first(lambda: _find_checkpoint(folder, config))
+    photographs = processes.from_first(lambda: find_photographs(config.data))
     training_pairs, validation_pairs = processes.from_first(lambda: find_pairs(config))
     if checkpoint is not None:
-        _check_same_run(checkpoint, config, training_pairs)
+        _check_same_run(checkpoint, config, _fingerprint(training_pairs, photographs))
     state = make_state(config, device)
     if checkpoint is not None:
         state.restore(checkpoint)
     validation_pairs = spread(validation_pairs, config.output.validation_pairs)
-    return Run(config, processes, folder, aligner, state, training_pairs, validation_pairs)
+    return Run(config, processes, folder, aligner, state, training_pairs, validation_pairs, photographs)
 
 
 def train(run: Run, quiet: bool = False) -> int | None:
@@ -167,10 +168,10 @@ def train(run: Run, quiet: bool = False) -> int | None:
     if processes.first:
         _open_folder(folder, config, state, processes, aligner)
 
-    identity = {"config": json.dumps(to_dict(config)), "pairs": _fingerprint(run.training_pairs)}
+    identity = {"config": json.dumps(to_dict(config)), "pairs": _fingerprint(run.training_pairs, run.photographs)}
     output, steps = config.output, config.schedule.steps
     tensorboard = folder.path / "tensorboard" if output.tensorboard and processes.first else None
-    loader = iter(load_batches(config, run.training_pairs, state.step, processes))
+    loader = iter(load_batches(config, run.training_pairs, run.photographs, state.step, processes))
     wrapped: nn.Module = objective
     stage, tally, skipped_in_a_row = "", Tally(), 0
     shown = processes.first and not quiet
@@ -183,7 +184,8 @@ def train(run: Run, quiet: bool = False) -> int | None:
             seed_step(config.seed, state.step, processes.rank)
             lr = config.optimizer.lr * config.schedule.lr_factor(state.step)
             blurry, sharp = (batch[name].to(device, non_blocking=True) for name in ("blurry", config.data.target))
-            outcome: Outcome = wrapped(blurry, sharp, stage, config.schedule.map_scale(state.step))
+            radius = batch["blur_radius"].to(device, non_blocking=True) if "blur_radius" in batch else None
+            outcome: Outcome = wrapped(blurry, sharp, stage, config.schedule.map_scale(state.step), radius)
             norm = _backward(outcome, state, config.optimizer, lr)
             # All processes hear of what happens in any, so that they decide alike and none waits for another.
             told = processes.sum(_vector(outcome, sharp, norm, signals.received is not None, state.scaler.is_enabled()))
@@ -238,6 +240,9 @@ def find_pairs(config: TrainingConfig) -> tuple[list[Pair], list[Pair]]:
     found: list[list[Pair]] = []
     for sources, split, smallest in ((data.train, "train", data.crop), (data.validation, "val", 1)):
         if split == "val" and not sources:
+            continue
+        if split == "train" and data.generated:
+            found.append([])
             continue
         try:
             found.append(load_pairs(sources, split, smallest, truth, data.decode))
@@ -318,30 +323,6 @@ def _classes_of(framework: Framework) -> list[str]:
     return [path for path in [framework.config.deblur.options.get("class_path")] if path]
 
 
-def load_batches(
-    config: TrainingConfig, pairs: Sequence[Pair], start: int, processes: Processes
-) -> "DataLoader[dict[str, Any]]":
-    """This process's share of the batches from a step on."""
-    data = config.data
-    augmentation = cast(Augmentation, data.augmentation)
-    samples = TrainingSamples(pairs, data.crop, config.seed, augmentation, truth=data.target == "aligned")
-    batches = StepBatches(data.batch, config.schedule.steps, start, processes.rank, processes.count)
-    return DataLoader(
-        samples,  # type: ignore[arg-type]
-        batch_sampler=batches,
-        num_workers=data.workers,
-        # Forking is not safe where libraries have started threads.
-        multiprocessing_context="spawn" if data.workers else None,
-        worker_init_fn=_prepare_worker if data.workers else None,
-        pin_memory=processes.device.type == "cuda",
-    )
-
-
-def _prepare_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends its workers
-    cv2.setNumThreads(1)
-
-
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed all random numbers that a network may draw (dropout), from the step alone."""
     value = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
@@ -373,8 +354,13 @@ def _backward(outcome: Outcome, state: State, options: OptimizerConfig, lr: floa
         group["lr"] = lr
     torch.autograd.backward(state.scaler.scale(outcome.losses.total))
     state.scaler.unscale_(state.optimizer)
-    parameters = [parameter for parameter in state.framework.parameters() if parameter.grad is not None]
-    return float(nn.utils.clip_grad_norm_(parameters, math.inf if options.clip is None else options.clip))
+    largest = math.inf if options.clip is None else options.clip
+    # Each network by itself: where one has a bad batch, the others still learn at their own pace.
+    norms = [
+        nn.utils.clip_grad_norm_([value for value in part.parameters() if value.grad is not None], largest)
+        for part in state.framework.children()
+    ]
+    return float(torch.stack(norms).square().sum().sqrt())
 
 
 def _update(state: State, options: OptimizerConfig) -> None:
@@ -522,7 +508,7 @@ def _find_checkpoint(folder: RunFolder, config: TrainingConfig) -> Checkpoint | 
     return folder.load()
 
 
-def _check_same_run(checkpoint: Checkpoint, config: TrainingConfig, pairs: Sequence[Pair]) -> None:
+def _check_same_run(checkpoint: Checkpoint, config: TrainingConfig, fingerprint: str) -> None:
     """Refuse to go on with another run than the one that was begun."""
     differing = differing_keys(json.loads(checkpoint.state["config"]), json.loads(json.dumps(to_dict(config))))
     if differing:
@@ -530,13 +516,15 @@ def _check_same_run(checkpoint: Checkpoint, config: TrainingConfig, pairs: Seque
             f"{config.out} holds a run with another configuration, which cannot go on with this one: "
             f"{', '.join(differing)} differ; {config.out}/{CONFIG_FILE} has it"
         )
-    if checkpoint.state["pairs"] != _fingerprint(pairs):
+    if checkpoint.state["pairs"] != fingerprint:
         raise DataError([f"the pairs to train on are not those with which the run in {config.out} was begun"])
 
 
-def _fingerprint(pairs: Sequence[Pair]) -> str:
-    """Of which pairs there are, in their order; their folder may move."""
+def _fingerprint(pairs: Sequence[Pair], photographs: Sequence[Original]) -> str:
+    """Of which pairs and photographs there are, in their order; their folder may move."""
     names = "\n".join(f"{pair.name} {pair.blurry.name} {pair.sharp.name}" for pair in pairs)
+    if photographs:
+        names = "\n".join(photograph.name for photograph in photographs)
     return hashlib.sha256(names.encode()).hexdigest()
 
 
@@ -592,12 +580,18 @@ def _opening(run: Run) -> str:
     begun = f"going on after step {state.step}" if state.step else "step 0"
     lines = [
         f"{config.framework.deblur.network}, {million:.3f} M parameters in all, on {processes.device.type}, {count}",
-        f"{len(run.training_pairs)} pairs to train on, {len(run.validation_pairs)} to validate on; "
+        f"{_trained_on(run)}, {len(run.validation_pairs)} pairs to validate on; "
         f"batches of {config.data.batch} crops of {config.data.crop} pixels",
         f"{config.out}: {begun} of {config.schedule.steps}",
         *([run.aligner.notice] if run.aligner.notice else []),
     ]
     return "\n".join(lines)
+
+
+def _trained_on(run: Run) -> str:
+    if run.photographs:
+        return f"{len(run.photographs)} photographs to make pairs of"
+    return f"{len(run.training_pairs)} pairs to train on"
 
 
 class Signals:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from ..networks.blur_radius import radius_likelihood
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,9 @@ class LossConfig:
     # How much the mean square of the seeds counts. They are logits: nothing else bounds them, and they drift, with the
     # blur map behind them. At 0 kernels are disks, as of a lens. As published 0.
     seeds: float = 1e-3
+    # How much the means of the deblurred image over 8 × 8 pixels count: blur leaves them, and deblurring has to. As
+    # published 0.
+    brightness: float = 0.0
     # What of map and seeds is compared. The kernel sees their magnitudes: -2 and 2 are the same blur. As published:
     # "signed".
     compare: str = "magnitude"
@@ -30,7 +36,7 @@ class LossConfig:
     blur_from: str = "sharp"
 
     def __post_init__(self) -> None:
-        for name in ("eps", "reblurring", "blur_map", "seeds"):
+        for name in ("eps", "reblurring", "blur_map", "seeds", "brightness"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
         if self.compare not in ("magnitude", "signed"):
@@ -87,10 +93,30 @@ def first_stage(
         mask: (N, 1, H, W), where that can be trusted; everywhere if None, as published.
 
     Returns:
-        Losses with the part "deblurred".
+        Losses with the part "deblurred", and "brightness" where it counts.
     """
     config = config or LossConfig()
-    return _losses(deblurred=charbonnier(deblurred, warped_sharp, config.eps, mask))
+    parts = {"deblurred": charbonnier(deblurred, warped_sharp, config.eps, mask)}
+    if config.brightness:
+        parts["brightness"] = config.brightness * brightness_loss(deblurred, warped_sharp, mask)
+    return _losses(**parts)
+
+
+def brightness_loss(deblurred: Tensor, sharp: Tensor, mask: Tensor | None = None, side: int = 8) -> Tensor:
+    """Mean absolute difference of means over squares, of (N, 3, H, W) images times a mask (N, 1, H, W): a scalar."""
+    difference = deblurred - sharp if mask is None else (deblurred - sharp) * mask
+    return F.avg_pool2d(difference, side, ceil_mode=True).abs().mean()
+
+
+def blur_radius(blur_map: Tensor, radius: Tensor, config: LossConfig, confidence: Tensor | None = None) -> Losses:
+    """How unlikely a radius is under the map of a `BlurRadiusNet`, as part "blur_map".
+
+    Args:
+        blur_map: (N, 2, H, W).
+        radius: (N, 1, H, W), RMS pixels: true, or found between the two images.
+        confidence: (N, 1, H, W), 0 … 1: how much each pixel counts; alike if None.
+    """
+    return _losses(blur_map=config.blur_map * radius_likelihood(blur_map, radius, confidence))
 
 
 def blur_on_sharp(

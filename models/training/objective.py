@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..flow import Flow, calibration_mask, consistency_mask, inside_mask, load_flow, warp
 from ..framework import Framework
+from ..networks import BlurRadiusNet
 from ..networks.reblurring import Reblurred
 from . import losses
 from .config import PRECISIONS, AlignmentConfig
@@ -119,20 +120,44 @@ class Objective(nn.Module):
             if not parameter.requires_grad:
                 parameter.grad = None
 
-    def forward(self, blurry: Tensor, sharp: Tensor, stage: str, map_scale: float = 1.0) -> Outcome:
+    def forward(
+        self,
+        blurry: Tensor,
+        sharp: Tensor,
+        stage: str,
+        map_scale: float = 1.0,
+        blur_radius: Tensor | None = None,
+    ) -> Outcome:
         """The loss of (N, 3, H, W) pairs in a stage of `ScheduleConfig.stage`.
 
         Args:
             map_scale: what the blur map is multiplied by before the deblurring network sees it.
+            blur_radius: (N, 1, H, W), RMS pixels: the truth, where data has it. A `BlurRadiusNet` learns from it.
         """
         with self._networks(blurry):
             blur_map = None if self.framework.blur_map is None else self.framework.blur_map(blurry)
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "reblur"):
-                prior = None if blur_map is None or not self.framework.deblur.map_channels else blur_map * map_scale
+                prior = self._prior(blur_map, map_scale)
                 deblurred = self.framework.deblur(blurry, prior)
         deblurred, blur_map = deblurred.float(), None if blur_map is None else blur_map.float()
         stages = {"deblur": self._first_stage, "reblur": self._warm_up, "joint": self._second_stage}
-        return stages[stage](deblurred, blurry, sharp, blur_map)
+        outcome = stages[stage](deblurred, blurry, sharp, blur_map)
+        if blur_radius is not None and self.predicts_radius:
+            assert blur_map is not None
+            truth = losses.blur_radius(blur_map, blur_radius, self.loss_config)
+            outcome = replace(outcome, losses=outcome.losses + truth)
+        return outcome
+
+    @property
+    def predicts_radius(self) -> bool:
+        """Whether the blur map is a radius, and not seeds."""
+        return isinstance(self.framework.blur_map, BlurRadiusNet)
+
+    def _prior(self, blur_map: Tensor | None, scale: float) -> Tensor | None:
+        """The blur map as the deblurring network sees it. Its gradient would bend a radius into something else."""
+        if blur_map is None or not self.framework.deblur.map_channels:
+            return None
+        return blur_map.detach() if self.predicts_radius else blur_map * scale
 
     def _networks(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, self.dtype, enabled=self.dtype is not torch.float32)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.tensors import IMAGE_CHANNELS
 from ..core.weights import WeightsError, load_exactly, read_torch
 from ..framework import (
     CONFIG_FILE,
@@ -20,7 +21,6 @@ from ..framework import (
     FrameworkConfig,
     ReblurConfig,
 )
-from ..networks.layers import IMAGE_CHANNELS
 
 State = dict[str, Tensor]
 Rules = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression: what stands there instead
@@ -104,7 +104,7 @@ def import_official(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> F
     config = FrameworkConfig(
         blur_map=None if blur_map is None else BlurMapConfig(*_width_and_blocks(blur_map)),
         deblur=deblur_config,
-        reblur=None if reblur is None else ReblurConfig(*_width_and_blocks(reblur, "kpn.")),
+        reblur=None if reblur is None else ReblurConfig(*_width_and_blocks(reblur, "kpn."), light="srgb"),
     )
     try:
         framework = Framework(config)

@@ -175,8 +175,7 @@ class TiledFramework:
             return self._joined("reblurring", reblurred, [deblurred, image], 4, layout)
 
         probe = self._probe("reblur", reblurred, [deblurred, image])
-        reach = max(network.seeds.reach, network.weights.reach, max(network.reblur.radii))
-        both = self._fitting(whole, image, probe, reach, 1)
+        both = self._fitting(whole, image, probe, network.reach, network.multiple)
         return both[:3], both[3:]
 
     def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:

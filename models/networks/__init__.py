@@ -5,6 +5,7 @@ from .blur_radius import BlurRadiusNet
 from .compact import CompactNet
 from .layers import pooled_statistics
 from .prior import DeblurringNetwork, OwnNet
+from .radius_reblurring import RadiusReblurringNet, ReblurredByDisks
 from .reblurring import Reblurred, ReblurringNet
 from .restormer import Restormer
 from .unet import UNet
@@ -15,7 +16,9 @@ __all__ = [
     "CompactNet",
     "DeblurringNetwork",
     "OwnNet",
+    "RadiusReblurringNet",
     "Reblurred",
+    "ReblurredByDisks",
     "ReblurringNet",
     "Restormer",
     "UNet",

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 import reblur_ops
 
-from .layers import IMAGE_CHANNELS, ResidualNet, check_image
+from ..core.tensors import IMAGE_CHANNELS, check_image
+from .layers import ResidualNet
 
 
 class BlurMapNet(nn.Module):

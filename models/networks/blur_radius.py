@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import IMAGE_CHANNELS, ChannelNorm, check_image, check_integer, pad_to_multiple
+from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, pad_to_multiple
+from .layers import ChannelNorm
 
 SCALE = 4  # the radius is predicted at 1/4 of the size: blur changes slowly
 OFFSET = 0.5  # pixels; added before the logarithm, so that in focus is finite
@@ -41,7 +42,7 @@ class BlurRadiusNet(nn.Module):
         check_integer("blocks", blocks, 0)
         self.reach = 2 * SCALE * (blocks + 1) + 2 * sum(DILATIONS) + 2 * SCALE - 1
         self.first = nn.Conv2d(IMAGE_CHANNELS * SCALE**2 + len(DILATIONS), width, 3, padding=1)
-        self.blocks = nn.Sequential(*(_NormalizedBlock(width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(NormalizedBlock(width) for _ in range(blocks)))
         self.last = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, blurry: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ class BlurRadiusNet(nn.Module):
         return full[..., :height, :width].to(blurry.dtype)
 
 
-class _NormalizedBlock(nn.Module):
+class NormalizedBlock(nn.Module):
     """Norm over the channels, convolution, ReLU, convolution, scaled and added to what came in."""
 
     def __init__(self, width: int) -> None:

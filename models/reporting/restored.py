@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import reblur_ops
-
 from ..data.images import Array
 from ..data.samples import Sample
 from ..evaluation.metrics import PROTOCOLS, Score, score, score_radius
@@ -112,9 +110,8 @@ def sampled_kernels(tiled: TiledFramework, restored: Restored) -> tuple[Array, A
     xs = ((torch.arange(columns) + 0.5) * width / columns).long()
     with torch.inference_mode():
         found = network(one, other)
-        seeds, weights = (maps[:, :, ys][..., xs].contiguous() for maps in (found.seeds, found.weights))
-        kernels = reblur_ops.class_weights(seeds, weights, radii=found.radii, support=found.support)
-        radii = reblur_ops.blur_radius(seeds, weights, radii=found.radii, support=found.support)
+        kernels = found.tap_weights(ys, xs)
+        radii = found.radius[:, :, ys][..., xs]
     return np.asarray(kernels[0].permute(1, 2, 0).cpu().numpy()), np.asarray(radii[0, 0].cpu().numpy())
 
 

@@ -42,7 +42,7 @@ from .validation import psnr, spread, validate
 # Skipped one after another, steps that are not finite are no accident: nothing will be learnt any more.
 MOST_SKIPPED = 50
 # Parts of the loss, in the order in which processes add them up.
-PARTS = ("deblurred", "brightness", "sharp", "reblurred", "reblurred_sharp", "blur_map", "seeds")
+PARTS = ("deblurred", "brightness", "sharp", "reblurred", "reblurred_sharp", "radius", "blur_map", "seeds")
 
 
 class NonFiniteError(RuntimeError):

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import reblur_ops
+from models.core.tensors import pad_to_multiple
 from models.networks import BlurMapNet, CompactNet, OwnNet, ReblurringNet, Restormer, UNet, pooled_statistics
-from models.networks.layers import SqueezeExcite, pad_to_multiple
+from models.networks.layers import SqueezeExcite
 
 RADII = (1, 3)
 MAP_CHANNELS, _ = reblur_ops.map_channels(RADII)

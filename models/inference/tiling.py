@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..core.devices import free_memory, is_out_of_memory, peak_memory
 from ..core.errors import UserError
 from ..framework import Framework
-from ..networks import pooled_statistics
+from ..networks import BlurRadiusNet, pooled_statistics
 from ..networks.layers import SqueezeExcite
 
 T = TypeVar("T")
@@ -178,8 +178,47 @@ class TiledFramework:
         both = self._fitting(whole, image, probe, network.reach, network.multiple)
         return both[:3], both[3:]
 
+    @property
+    def tells_radius(self) -> bool:
+        """Whether `blur_radius` can be asked for."""
+        return isinstance(self.framework.blur_map, BlurRadiusNet) or self.framework.reblur is not None
+
+    def map_radius(self, image: Tensor) -> Tensor:
+        """The blur of an image, as its blur map tells it: `Framework.blur_radius`.
+
+        Args:
+            image: (3, H, W), 0 … 1, float32, on the CPU.
+
+        Returns:
+            (1, H, W), RMS radius in pixels.
+
+        Raises:
+            UserError: the framework has no such map, or there is too little memory.
+        """
+        network = self.framework.blur_map
+        if not isinstance(network, BlurRadiusNet):
+            raise UserError('the framework must have a blur map of the form "radius" for the blur radius')
+
+        def whole(layout: Layout) -> Tensor:
+            return self._joined("blur radius", self.framework.blur_radius, [image], 1, layout)
+
+        probe = self._probe("map_radius", self.framework.blur_radius, [image])
+        return self._fitting(whole, image, probe, network.reach, network.multiple)
+
     def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:
-        """The second that `reblur` returns."""
+        """The blur of an image: of its map where that is a radius, else what the reblurring network finds.
+
+        Args:
+            deblurred, image: (3, H, W), 0 … 1, float32, on the CPU.
+
+        Returns:
+            (1, H, W), RMS radius in pixels.
+
+        Raises:
+            UserError: as `map_radius` and `reblur`.
+        """
+        if isinstance(self.framework.blur_map, BlurRadiusNet):
+            return self.map_radius(image)
         return self.reblur(deblurred, image)[1]
 
     @property

@@ -31,16 +31,18 @@ class BlurRadiusNet(nn.Module):
 
     Attributes:
         channels: of the map.
+        multiple: a tile that starts at a multiple of it gives the same.
         reach: how far away, in pixels, an output pixel can see.
     """
 
     channels = 2
+    multiple = SCALE
 
     def __init__(self, *, width: int = 48, blocks: int = 5) -> None:
         super().__init__()
         check_integer("width", width)
         check_integer("blocks", blocks, 0)
-        self.reach = 2 * SCALE * (blocks + 1) + 2 * sum(DILATIONS) + 2 * SCALE - 1
+        self.reach = 2 * SCALE * (blocks + 1) + 2 * sum(DILATIONS) + 3 * SCALE
         self.first = nn.Conv2d(IMAGE_CHANNELS * SCALE**2 + len(DILATIONS), width, 3, padding=1)
         self.blocks = nn.Sequential(*(NormalizedBlock(width) for _ in range(blocks)))
         self.last = nn.Conv2d(width, 2, 3, padding=1)

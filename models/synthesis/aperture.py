@@ -77,7 +77,8 @@ def kernels(coc: Tensor, apertures: Apertures, reach: int) -> Tensor:
     within = (angle - each(apertures.turn)).remainder(sector) - sector / 2
     area = (math.pi / (math.pi / (sector / 2) * torch.tan(sector / 2))).sqrt()
     polygon = distance * torch.cos(within) / area
-    gauge = torch.where(each(apertures.blades) > 0, polygon, distance)
+    shaped = (each(apertures.blades) > 0) & (radius > 1)  # smaller ones are within a pixel or two
+    gauge = torch.where(shaped, polygon, distance)
     shift = each(apertures.cut) * radius
     rim = torch.hypot(y - shift * torch.sin(each(apertures.turn)), x - shift * torch.cos(each(apertures.turn)))
     kernel = (edge + 0.5 - torch.where(each(apertures.cut) > 0, torch.maximum(gauge, rim), gauge)).clamp(0, 1)

@@ -134,6 +134,7 @@ class PairGenerator:
         bright = light * _highlights(generators, light, config.highlights)
         blurred = _over(*_blurred(bright, masks, shares, kernel, config.reach))
         radius = _foremost_radius(masks, shares, kernel)
+        corners = [generator.integers(self.outer - self.crop + 1, size=2) for generator in generators]
         noise = torch.stack([_normal(one, (3, self.outer, self.outer), device) for one in generators])
         developed = develop(sharp, cameras)
         pictures = {
@@ -142,7 +143,6 @@ class PairGenerator:
             "aligned": self._window(developed),
             "blur_radius": self._window(radius),
         }
-        corners = [generator.integers(self.outer - self.crop + 1, size=2) for generator in generators]
         return {name: _cut(values, corners, self.crop) for name, values in pictures.items()}
 
     def _window(self, image: Tensor) -> Tensor:

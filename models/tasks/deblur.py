@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blur-map",
         action="store_true",
-        help="write the blur radius, RMS: NAME.blur-radius.png, grey of 16 bits, "
+        help="write the radius of the blur that the photograph shows, RMS: NAME.blur-radius.png, grey of 16 bits, "
         f"{RADIUS_STEPS} to a pixel, and NAME.blur-radius-colours.png",
     )
     parser.add_argument("--side-by-side", action="store_true", help="write before and after as NAME.side-by-side.png")
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Deblur. The exit status: 0, or 1 if some photographs could not be: they are named, and the others are done."""
     outputs = plan(find_photographs(args.inputs), args.out, args.blur_map, args.side_by_side)
     framework = load_tiled(args)
-    if args.blur_map and framework.framework.reblur is None:
-        raise UserError("--blur-map needs a checkpoint with a reblurring network")
+    if args.blur_map and not framework.tells_radius:
+        raise UserError("--blur-map needs a checkpoint with a blur map or a reblurring network")
     writable_folder(args.out)
     written, there, failed = 0, 0, 0
     for photograph, files in tqdm(outputs.items(), "photographs", unit="photograph", disable=len(outputs) == 1):

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from .validation import COLLAPSED
+
 
 class Progress:
     """Tells of one run.
@@ -77,6 +79,12 @@ class Progress:
             text += f", reblurred {record['reblurred_psnr']:.2f} dB"
         if record.get("blur_radius_correlation") is not None:
             text += f", blur radius correlation {record['blur_radius_correlation']:.3f}"
+        if record.get("map_radius_correlation") is not None:
+            text += f", from one image {record['map_radius_correlation']:.3f}"
+        if record.get("effective_blurs") is not None:
+            text += f", {record['effective_blurs']:.1f} effective blurs"
+            if record["effective_blurs"] < COLLAPSED:
+                text += ": the blur found has collapsed into one, and teaches nothing"
         text += f" ({record['protocol']}, {record['pairs']} pairs){', the best so far' if record['best'] else ''}"
         self.say(text)
         scores = {name: value for name, value in record.items() if isinstance(value, float)}

@@ -39,7 +39,8 @@ PROTOCOLS = {
     "raw": "the picture against the sharp one, as they are",
     "aligned": "the picture against the aligned truth, as they are",
     "warped": "as published: both cropped to multiples of 16 from the top left, and the sharp picture warped to the "
-    "picture, bilinearly, black beyond, by optical flow between the two",
+    "picture by optical flow between the two, bilinearly, its edge repeated, on the published grid, which moves pixels "
+    "by up to half a pixel",
     "shift": f"the sharp picture shifted by the best vector, of up to {LARGEST_SHIFT} pixels each way, by cubic "
     "splines, and the picture times the best gain, both of least squares; "
     f"{SHIFT_MARGIN} pixels at each border are left out",
@@ -102,7 +103,7 @@ def warped(picture: Array, sharp: Array, flow: Flow) -> tuple[Array, Array]:
         for image in (picture, sharp)
     )
     with torch.no_grad():
-        target = warp(second, flow(first, second))
+        target = warp(second, flow(first, second), padding="border", grid="published")
     return picture[:height, :width], np.asarray(target[0].permute(1, 2, 0).cpu().numpy(), np.float32)
 
 

@@ -77,10 +77,16 @@ class DataConfig:
 class StartConfig:
     """Weights to begin with; random ones where none are named."""
 
+    random: str = "default"  # PyTorch's, but for what the networks say; or "published": models.networks.initialization
+
     framework: str | None = None  # folder of `Framework.save_pretrained`: of the parts that it and this framework have
     # File of the deblurring network alone, safetensors or torch.save: its own weights, and for the network "own" those
-    # of the class that it puts behind the blur map.
+    # of the class that it puts behind the blur map. For "restormer" also the public weights of the Restormer, in front
+    # of which the blur map's fusion stays random.
     deblur: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("random", self.random, ("default", "published"))
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class AlignmentConfig:
     grid: str = "exact"  # or "published": models.flow.warp
     # Or "bilinear", as published, which blurs: a network learns to blur what is in focus, as its target is.
     interpolation: str = "bicubic"
-    padding: str = "border"  # or "zeros", as published: black, which bicubic would mix into the outermost pixels
+    padding: str = "border"  # as published; or "zeros": black, which bicubic would mix into the outermost pixels
 
     def __post_init__(self) -> None:
         _one_of("first_mask", self.first_mask, MASKS)

@@ -24,11 +24,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 import reblur_ops
 
+from ..checkpoints.load import load_public_restormer
 from ..core.config import to_dict
 from ..core.devices import computes_in_bfloat16
 from ..core.weights import load_exactly, read_safetensors, read_state, read_torch
 from ..data.layouts import DataError, Pair, hold_out, load_pairs
 from ..framework import Framework
+from ..networks import Restormer
+from ..networks.initialization import initialize_as_published
 from ..synthesis.photographs import Original
 from . import pictures
 from .batches import find_photographs, load_batches
@@ -274,6 +277,9 @@ def make_state(config: TrainingConfig, device: torch.device) -> State:
     """
     torch.manual_seed(config.seed)
     framework = Framework(config.framework)
+    if config.start.random == "published":
+        for part in framework.children():
+            initialize_as_published(part)
     load_start(framework, config.start)
     framework.to(device)
     options = config.optimizer
@@ -314,8 +320,11 @@ def load_start(framework: Framework, start: StartConfig) -> None:
             if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
                 contents = contents[key]
         state = {name.removeprefix("module."): tensor for name, tensor in read_state(contents).items()}
-        inner = framework.deblur.network if framework.config.deblur.network == "own" else framework.deblur
-        load_exactly(inner, state, start.deblur)  # type: ignore[arg-type]
+        if "patch_embed.proj.weight" in state and isinstance(framework.deblur, Restormer):
+            load_public_restormer(framework.deblur, state, start.deblur)
+        else:
+            inner = framework.deblur.network if framework.config.deblur.network == "own" else framework.deblur
+            load_exactly(inner, state, start.deblur)  # type: ignore[arg-type]
 
 
 def _classes_of(framework: Framework) -> list[str]:

@@ -59,7 +59,7 @@ class Aligner:
         if self.config.flow == "pwc" and self.name == self.config.fallback:
             return (
                 f'alignment: PWC-Net has no weights here, so the flow is "{self.name}" and results will differ; '
-                "alignment.options={weights: FILE} gives it some"
+                "alignment.options.weights=FILE gives it some"
             )
         return 'alignment: the target is aligned, so the flow is "none"'
 

@@ -100,7 +100,7 @@ def deblur_file(framework: TiledFramework, photograph: Path, outputs: Outputs, w
     blurry = original.pixels
     np.clip(blurry, 0, 1, out=blurry)  # of floating point: what networks have learnt ends there
     image = torch.from_numpy(blurry).permute(2, 0, 1)
-    deblurred = framework.deblur(image)
+    deblurred = framework.deblur(image, str(photograph))
     pixels = np.asarray(deblurred.permute(1, 2, 0).numpy(), np.float32)
     if outputs.deblurred in wanted:
         images.write(outputs.deblurred, pixels, original.encoding)

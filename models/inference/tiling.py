@@ -129,17 +129,18 @@ class TiledFramework:
         self._deblur = torch.compile(framework) if compiled else framework
         self._bytes_per_pixel: dict[str, float] = {}
 
-    def deblur(self, image: Tensor) -> Tensor:
+    def deblur(self, image: Tensor, name: str = "the image") -> Tensor:
         """Deblur.
 
         Args:
             image: (3, H, W), 0 … 1, float32, on the CPU, of any strides.
+            name: what errors call it.
 
         Returns:
             (3, H, W), clipped to 0 … 1. Its last stride is that of channels, as image files have them.
 
         Raises:
-            UserError: there is too little memory even for the smallest tiles.
+            UserError: there is too little memory even for the smallest tiles, or the result is not finite.
         """
         map_reach = self.framework.blur_map.reach if self.framework.blur_map else 0
         reach = map_reach + (USUAL_REACH if self.framework.deblur.reach is None else self.framework.deblur.reach)
@@ -149,7 +150,13 @@ class TiledFramework:
             return self._joined("deblurring", self._deblur, [image], 3, layout, pooled)
 
         probe = self._probe("deblur", lambda part: self.framework(part), [image])
-        return self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
+        deblurred = self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
+        if not bool(deblurred.isfinite().all()):
+            reason = (
+                "so is the image" if not bool(image.isfinite().all()) else "the weights of the framework have diverged"
+            )
+            raise UserError(f"{name}, deblurred, is not finite: {reason}")
+        return deblurred
 
     def reblur(self, deblurred: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """The deblurred image blurred again to be as the blurry one, and the blur that the reblurring network found.

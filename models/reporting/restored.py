@@ -41,7 +41,7 @@ class Restored:
 
     @classmethod
     def of(cls, tiled: TiledFramework, sample: Sample) -> "Restored":
-        deblurred = tiled.deblur(sample["blurry"])
+        deblurred = tiled.deblur(sample["blurry"], sample["name"])
         reblurred = radius = predicted = reference = None
         if tiled.framework.reblur is not None:
             by_disks = isinstance(tiled.framework.reblur, RadiusReblurringNet)

@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from ..core.errors import PROGRAM, UserError, describe
 from ..core.files import writable_folder
-from ..data.images import ImageError
 from ..inference.files import RADIUS_STEPS, deblur_file, find_photographs, plan
 from .framework_arguments import add_framework_arguments, load_tiled
 
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             deblur_file(framework, photograph, files, wanted)
             written += 1
-        except (ImageError, OSError) as error:
+        except (UserError, OSError) as error:
             failed += 1
             tqdm.write(f"{PROGRAM} deblur: error: {describe(error)}", file=sys.stderr)
     if there:

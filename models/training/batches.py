@@ -1,6 +1,6 @@
 """The batches of a run: crops of pairs, or pairs made of photographs on the device."""
 
-import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -10,10 +10,12 @@ from torch.utils.data import DataLoader
 
 from ..data.layouts import Pair, parse_source
 from ..data.samples import Augmentation, StepBatches, TrainingSamples
+from ..synthesis.dataset import end_with_first_process
 from ..synthesis.generator import PairGenerator
 from ..synthesis.photographs import Original, find_originals
 from .config import DataConfig, TrainingConfig
 from .processes import Processes
+from .signals import ignore_ending
 
 
 def find_photographs(data: DataConfig) -> list[Original]:
@@ -78,5 +80,6 @@ def loaded_batches(
 
 
 def _prepare_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends its workers
+    ignore_ending()  # the process that trains ends its workers
+    threading.Thread(target=end_with_first_process, daemon=True).start()
     cv2.setNumThreads(1)

@@ -269,7 +269,16 @@ class TrainingConfig:
 
 
 # Sections and keys that leave what is learnt as it is, and so may differ when a run goes on.
-FREE_KEYS = ("out", "resume", "device", "data.workers", "data.decode", "output")
+FREE_KEYS = (
+    "out",
+    "resume",
+    "device",
+    "data.train",  # a folder may move: the pairs are compared
+    "data.validation",
+    "data.workers",
+    "data.decode",
+    "output",
+)
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> TrainingConfig:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test lint format bench ablation instructions readme-table cuda-check gpu gpu-rest clean
+.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test lint format bench ablation instructions tables docs cuda-check gpu gpu-rest clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
@@ -14,13 +14,14 @@ help:
 	@echo "make test          run the tests"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
-	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/ and README.md"
+	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/, README.md and docs/"
 	@echo "make ablation      train a small framework with its parts taken away one by one, benchmarks/results/"
 	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
 	@echo "make cuda-check    compile the CUDA sources for every architecture, count their instructions, benchmarks/results/"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there, in ten minutes"
 	@echo "make gpu-rest      measure what make gpu had no time for"
-	@echo "make readme-table  write the measured tables into README.md"
+	@echo "make tables        write the measured tables into README.md and docs/results.md"
+	@echo "make docs          build the documentation site, site/"
 	@echo "make packages      the source distribution, and from it the wheel, dist/"
 	@echo "make wheels        the same, with the wheel made to run on other Linux systems (manylinux)"
 	@echo "make installations install in clean environments, in every way, docs/installations.md (slow, large downloads)"
@@ -62,7 +63,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
-BENCHMARKS := startup operator families limit training_step networks pictures readme
+BENCHMARKS := startup operator families limit training_step networks pictures tables
 
 bench: $(VENV)/.built
 	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
@@ -107,8 +108,12 @@ try-wheel:
 check-tag:
 	grep -qx '__version__ = "$(TAG:v%=%)"' reblur_ops/__init__.py
 
-readme-table: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.readme
+tables: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.tables
+
+# The variable silences an advertisement for another generator.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info reblur_ops/*.so reblur_ops/_build.json
+	rm -rf $(VENV) build dist runs site *.egg-info reblur_ops/*.so reblur_ops/_build.json

@@ -24,8 +24,8 @@ from benchmarks import (
     limit,
     operator,
     pictures,
-    readme,
     startup,
+    tables,
     training_step,
 )
 from benchmarks.rivals import taps
@@ -334,16 +334,36 @@ def test_pictures_show_the_results(name, tmp_path):
     assert text == pictures.draw(name, tmp_path).read_text()
 
 
-def test_the_readme_keeps_what_stands_between_tables():
+def test_a_page_keeps_what_stands_between_tables():
     """Also where a table is still empty."""
-    text = "A\n<!-- results: a -->\n<!-- end of results -->\nB\n<!-- results: b -->\nold\n<!-- end of results -->\nC\n"
-    replaced = readme.replaced(readme.replaced(text, "a", "1"), "b", "2")
-    assert replaced == (
-        "A\n<!-- results: a -->\n1\n<!-- end of results -->\nB\n<!-- results: b -->\n2\n<!-- end of results -->\nC\n"
-    )
-    assert readme.replaced(replaced, "a", "1") == replaced
+    text = "A\n<!-- results: a -->\n{}<!-- end of results -->\nB\n<!-- results: b -->\n{}<!-- end of results -->\nC\n"
+    replaced = tables.replaced("P", tables.replaced("P", text.format("", "old\n"), "a", "1"), "b", "2")
+    assert replaced == text.format("\n1\n\n", "\n2\n\n")
+    assert tables.replaced("P", replaced, "a", "1") == replaced
     with pytest.raises(SystemExit, match="have no end"):
-        readme.replaced("<!-- results: a -->\nB\n<!-- results: b -->\n<!-- end of results -->\n", "a", "1")
+        tables.replaced("P", "<!-- results: a -->\nB\n<!-- results: b -->\n<!-- end of results -->\n", "a", "1")
+
+
+def test_ranges_are_over_the_problems_that_both_have_solved():
+    problem = {
+        "op": "reblur",
+        "shape": [1, 3, 8, 8],
+        "radius": 7,
+        "dtype": "float32",
+        "cache": "warm",
+        "pass": "forward",
+    }
+    rows = [
+        {**problem, "impl": "native", "ms_p50": 2.0},
+        {**problem, "impl": "naive unfold", "ms_p50": 60.0},
+        {**problem, "radius": 3, "impl": "native", "ms_p50": 1.0},
+        {**problem, "radius": 3, "impl": "naive unfold", "ms_p50": 14.0},
+        {**problem, "radius": 5, "impl": "native", "ms_p50": 1.0},
+        {**problem, "radius": 5, "impl": "naive unfold", "ms_p50": None},
+    ]
+    ratios = tables.ratios({"rows": rows}, "naive unfold", "forward", "ms_p50")
+    assert ratios == [30.0, 14.0]
+    assert tables.span(ratios) == "14 to 30×"
 
 
 def test_one_thread_is_singular():

@@ -233,7 +233,7 @@ class Job:
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
     """The configuration without what leaves the training as it is."""
     values = to_dict(config)
-    for path in (*FREE_KEYS, "data.train"):
+    for path in FREE_KEYS:
         *sections, key = path.split(".")
         section = values
         for name in sections:

@@ -610,7 +610,7 @@ def test_pairs_that_have_moved_are_the_same_pairs(config_file, data, tmp_path):
     moved.symlink_to(data)
     (run / "checkpoints/step-0000004").rename(tmp_path / "gone")
     assert train(config_file, run, *options, f"data.train=['sdd:{moved}']", "resume=auto") == 0
-    assert [record["step"] for record in lines(run / "environment.jsonl")] == [0, 2]
+    assert [record["step"] for record in lines(run / "environment.jsonl")] == [0, 3]
 
 
 def test_another_schedule_is_another_run_and_told_how_to_begin(config_file, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,9 @@ TASKS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a task. The exit status: its own; 2 for what the user can put right, in one line; 130 if interrupted."""
     args = None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know neither × nor the names of files
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         return int(args.run(args))

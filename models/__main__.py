@@ -14,6 +14,7 @@ TASKS = {
     "gallery": "Show one photograph through every family of kernels, gathered and scattered.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
     "train": "Train a framework on pairs of blurry and sharp pictures, which need not be aligned.",
+    "align": "Align the pictures of pairs once: targets, confidence, blur and flow in files.",
     "deblur": "Deblur photographs of any size.",
     "evaluate": "Score a checkpoint, or other people's pictures, by named protocols.",
     "report": "Show a training run on one page: curves, pictures, blur, kernels, scores.",

@@ -23,7 +23,7 @@ from .images import ImageError
 
 SPLITS = ("train", "val", "test")
 UNRELATED = 0.5  # likeness of shrunk pictures below which they are hardly of one scene
-TRUTHS = ("aligned", "blur_radius", "flow")
+TRUTHS = ("aligned", "blur_radius", "flow", "confidence")
 
 
 class DataError(UserError):
@@ -54,6 +54,7 @@ class Pair:
         aligned: the sharp picture, lined up with the blurry one.
         blur_radius: a map, (H, W), the RMS radius of the blur in pixels, as `reblur_ops.blur_radius`; a disk of radius
             c has c/√2.
+        confidence: a map, (H, W), 0 … 1, of how far `aligned` can be trusted where it was not known but found.
         flow: a map, (H, W, 2), x and y in pixels: `sharp` at p + flow(p) shows what `blurry` and `aligned` show at p.
     """
 
@@ -63,6 +64,7 @@ class Pair:
     aligned: Path | None = None
     blur_radius: Path | None = None
     flow: Path | None = None
+    confidence: Path | None = None
 
     @property
     def truth(self) -> dict[str, Path]:
@@ -423,7 +425,7 @@ def _problems_of(pair: Pair, smallest: int, truth: bool, decode: bool) -> list[s
     for path in [pair.blurry, pair.sharp, *(pair.truth.values() if truth else ())]:
         try:
             sizes[path] = images.read_size(path)
-            if decode and path in (pair.blur_radius, pair.flow):
+            if decode and path in (pair.blur_radius, pair.flow, pair.confidence):
                 images.read_map(path)
             elif decode:
                 images.read(path)

@@ -49,8 +49,10 @@ from models.framework import Framework
 from models.synthesis import dataset, photographs, settings
 from models.tasks.arguments import integer, number
 from models.training.config import FREE_KEYS, TrainingConfig, differing_keys, load_config
-from models.training.loop import NonFiniteError, git_commit, prepare, train
+from models.training.environment import git_commit
+from models.training.loop import prepare, train
 from models.training.processes import Processes
+from models.training.report import NonFiniteError
 from models.training.validation import spread
 
 SETTINGS_FILE = "settings.json"
@@ -231,7 +233,7 @@ class Job:
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
     """The configuration without what leaves the training as it is."""
     values = to_dict(config)
-    for path in (*FREE_KEYS, "data.train"):
+    for path in FREE_KEYS:
         *sections, key = path.split(".")
         section = values
         for name in sections:

@@ -6,18 +6,30 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 import reblur_ops
 
+from .blur.light import Light
 from .core import weights
 from .core.config import from_dict, to_dict
 from .core.files import replacing
 from .core.weights import WeightsError
-from .networks import BlurMapNet, CompactNet, DeblurringNetwork, OwnNet, ReblurringNet, Restormer, UNet
+from .networks import (
+    BlurMapNet,
+    BlurRadiusNet,
+    CompactNet,
+    DeblurringNetwork,
+    OwnNet,
+    RadiusReblurringNet,
+    ReblurringNet,
+    Restormer,
+    UNet,
+)
+from .networks.blur_radius import decode_radius
 
 DEBLURRING_NETWORKS: dict[str, type[DeblurringNetwork]] = {
     "compact": CompactNet,
@@ -32,10 +44,17 @@ WEIGHTS_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class BlurMapConfig:
-    """Arguments of `BlurMapNet`."""
+    """Which blur map network, and its arguments."""
 
     width: int = 32
     blocks: int = 3
+    # "seeds": `BlurMapNet`, which predicts what the published reblurring network finds; or "radius": `BlurRadiusNet`,
+    # which predicts the radius of the blur and how certain it is.
+    form: str = "seeds"
+
+    def __post_init__(self) -> None:
+        if self.form not in ("seeds", "radius"):
+            raise ValueError(f"form must be one of 'seeds', 'radius', got {self.form!r}")
 
 
 @dataclass(frozen=True)
@@ -53,12 +72,22 @@ class DeblurConfig:
 
 @dataclass(frozen=True)
 class ReblurConfig:
-    """Arguments of `ReblurringNet`."""
+    """Which reblurring network, and its arguments."""
 
     width: int = 64
     blocks: int = 3
-    support: str = "square"
-    padding: str = "zeros"
+    support: str = "square"  # of the form "kernels"
+    padding: str = "zeros"  # of the form "kernels"
+    # "kernels": `ReblurringNet`, as published, which has kernels of any profile and may learn a single one; or
+    # "radius": `RadiusReblurringNet`, which tries disks of each radius.
+    form: str = "kernels"
+    max_radius: int = 7  # of the form "radius": the largest circle of confusion, pixels
+    # Where blur is computed: "linear" light, as a lens adds it, "gamma", or "srgb", as published.
+    light: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.form not in ("kernels", "radius"):
+            raise ValueError(f"form must be one of 'kernels', 'radius', got {self.form!r}")
 
 
 @dataclass(frozen=True)
@@ -79,9 +108,10 @@ class Framework(nn.Module):
 
     Attributes:
         config: as given, with every option of the deblurring network written out.
-        blur_map: `BlurMapNet`, or None: then the deblurring network goes without, or gets a map from elsewhere.
+        blur_map: `BlurMapNet` or `BlurRadiusNet`, or None: then the deblurring network goes without, or gets a map from
+            elsewhere.
         deblur: a `DeblurringNetwork`.
-        reblur: `ReblurringNet`, or None: it is needed in training, and to see the blur.
+        reblur: `ReblurringNet` or `RadiusReblurringNet`, or None: it is needed in training, and to see the blur.
 
     Raises:
         ValueError: an unknown network or option, by name, or arguments that its networks refuse.
@@ -90,12 +120,12 @@ class Framework(nn.Module):
     def __init__(self, config: FrameworkConfig | None = None) -> None:
         super().__init__()
         config = config or FrameworkConfig()
-        map_channels, _ = reblur_ops.map_channels(config.radii)
         network, options = _network_and_options(config.deblur)
         self.config = replace(config, deblur=replace(config.deblur, options=options))
-        self.blur_map = None if config.blur_map is None else BlurMapNet(config.radii, **to_dict(config.blur_map))
+        self.blur_map = _blur_map_network(config)
+        map_channels = reblur_ops.map_channels(config.radii)[0] if self.blur_map is None else self.blur_map.channels
         self.deblur = network(map_channels if config.deblur.prior else 0, **options)
-        self.reblur = None if config.reblur is None else ReblurringNet(config.radii, **to_dict(config.reblur))
+        self.reblur = _reblurring_network(config)
 
     def forward(self, blurry: Tensor, pooled: Tensor | None = None) -> Tensor:
         """Deblur, as after training; training calls the parts.
@@ -118,6 +148,22 @@ class Framework(nn.Module):
         else:
             blur_map = self.blur_map(blurry)
         return self.deblur(blurry, blur_map, pooled).clamp(0, 1)
+
+    def blur_radius(self, blurry: Tensor) -> Tensor:
+        """The blur of a single image, as its blur map network sees it.
+
+        Args:
+            blurry: (N, 3, H, W), 0 … 1, any size.
+
+        Returns:
+            (N, 1, H, W), RMS radius in pixels, at least 0.
+
+        Raises:
+            ValueError: the framework has no blur map network that predicts the radius.
+        """
+        if not isinstance(self.blur_map, BlurRadiusNet):
+            raise ValueError('blur_radius needs a blur map network of the form "radius", and this framework has none')
+        return decode_radius(self.blur_map(blurry).float())
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write `model.safetensors` and `config.json` into a folder, made if need be; each file whole or not at all.
@@ -163,6 +209,34 @@ class Framework(nn.Module):
         return framework.eval()
 
 
+def _blur_map_network(config: FrameworkConfig) -> BlurMapNet | BlurRadiusNet | None:
+    if config.blur_map is None:
+        return None
+    width, blocks = config.blur_map.width, config.blur_map.blocks
+    if config.blur_map.form == "radius":
+        return BlurRadiusNet(width=width, blocks=blocks)
+    return BlurMapNet(config.radii, width=width, blocks=blocks)
+
+
+def _reblurring_network(config: FrameworkConfig) -> ReblurringNet | RadiusReblurringNet | None:
+    options = config.reblur
+    if options is None:
+        return None
+    light = cast(Light, options.light)  # checked there
+    if options.form == "kernels":
+        return ReblurringNet(
+            config.radii,
+            support=options.support,
+            padding=options.padding,
+            width=options.width,
+            blocks=options.blocks,
+            light=light,
+        )
+    if config.blur_map is not None and config.blur_map.form == "seeds":
+        raise ValueError('blur_map.form must be "radius" where reblur.form is, got "seeds", which nothing would teach')
+    return RadiusReblurringNet(options.max_radius, light=light, width=options.width, blocks=options.blocks)
+
+
 def _check_trust(config: DeblurConfig, trust: Sequence[str]) -> None:
     class_path = config.options.get("class_path")
     if config.network == "own" and class_path not in trust:
@@ -185,7 +259,10 @@ def _check_sizes(config: Any) -> None:
 
 def _read_config(path: Path) -> FrameworkConfig:
     try:
-        return from_dict(FrameworkConfig, json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and isinstance(values.get("reblur"), dict):
+            values["reblur"].setdefault("light", "srgb")  # of checkpoints from before there was a choice
+        return from_dict(FrameworkConfig, values)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # no text, no JSON, or not this configuration

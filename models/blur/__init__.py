@@ -1,7 +1,8 @@
 """The blur between two images: light, and the search of its radius."""
 
+from .disks import blur_by, disk_rms
 from .light import LIGHTS, Light, decode, encode, to_linear, to_srgb
-from .search import BlurEstimate, blur_by, disk_rms, search_radius
+from .search import BlurEstimate, search_radius
 
 __all__ = [
     "LIGHTS",

@@ -34,7 +34,7 @@ def decode(image: Tensor, light: Light = "linear") -> Tensor:
     Raises:
         ValueError: an unknown light.
     """
-    _check(light)
+    check_light(light)
     if light == "gamma":
         return image.clamp_min(0) ** GAMMA
     return to_linear(image) if light == "linear" else image
@@ -42,12 +42,13 @@ def decode(image: Tensor, light: Light = "linear") -> Tensor:
 
 def encode(values: Tensor, light: Light = "linear") -> Tensor:
     """sRGB values of what `decode` gave, blurred. Raises ValueError as `decode`."""
-    _check(light)
+    check_light(light)
     if light == "gamma":
         return values.clamp_min(1e-4) ** (1 / GAMMA)  # at 0 the gradient would be infinite
     return to_srgb(values) if light == "linear" else values
 
 
-def _check(light: str) -> None:
+def check_light(light: str) -> None:
+    """Raise ValueError unless it is one of LIGHTS."""
     if light not in LIGHTS:
         raise ValueError(f"light must be one of {', '.join(LIGHTS)}, got {light!r}")

@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 import reblur_ops
 
-from ..networks.layers import IMAGE_CHANNELS, check_image, check_same_size
-from .light import Light, decode, encode
+from ..core.tensors import IMAGE_CHANNELS, check_image, check_same_size, pad_to_multiple
+from .disks import rms_of_disks
+from .light import Light, decode
 
 STEP = 0.25  # pixels from one candidate to the next, up to where GROWTH makes a larger step
 GROWTH = 1.1  # from one candidate to the next: what tells disks apart is the ratio of their radii
+CELL = 2  # pixels; errors are compared in cells of this side: radii need no finer grid
 LOW_PASS = 31  # pixels; means over such windows hardly depend on the blur: the gain is fitted to them
 NOISE = 1 / 255  # error that noise and rounding explain
 SHARPNESS = 8.0  # how much likelier a candidate is whose error is smaller by a factor of e, as a logarithm
@@ -27,32 +29,7 @@ class BlurEstimate:
     radius: Tensor  # RMS radius in pixels
     coc: Tensor  # radius of the circle of confusion in pixels, as `reblur_ops.disk_blur` takes it
     confidence: Tensor  # 0 … 1; how sharply the candidates' errors single this radius out
-    error: Tensor  # geometric mean of the best candidate's square error in the window, sRGB values
-
-
-def blur_by(image: Tensor, coc: Tensor, *, max_radius: int, light: Light = "linear") -> Tensor:
-    """Blur each pixel of an image by a disk.
-
-    Args:
-        image: (N, 3, H, W), sRGB values 0 … 1.
-        coc: (N, 1, H, W), radius of the circle of confusion in pixels.
-        max_radius: 1 to 64, pixels; larger coc count as this.
-        light: where the blur is computed: `decode`.
-
-    Returns:
-        (N, 3, H, W), differentiable in image and coc.
-    """
-    blurred = reblur_ops.disk_blur(decode(image, light), coc, max_radius=max_radius, padding="replicate")
-    return encode(blurred, light)
-
-
-def disk_rms(coc: Tensor) -> Tensor:
-    """RMS radius of the disks of `reblur_ops.disk_blur`, pixels, same shape: on the pixel grid it is not coc/√2."""
-    reach = math.ceil(float(coc.max()) + 0.5) if coc.numel() else 0
-    offset = torch.arange(-reach, reach + 1, device=coc.device, dtype=torch.float32)
-    distance = torch.hypot(offset[:, None], offset[None]).flatten()
-    taps = (coc.float().clamp_min(0.5)[..., None] + 0.5 - distance).clamp(0, 1)
-    return ((taps * distance.square()).sum(-1) / taps.sum(-1)).sqrt()
+    error: Tensor  # geometric mean of the best candidate's square error in the window, roots of light
 
 
 @torch.no_grad()
@@ -92,10 +69,13 @@ def search_radius(
     sharp, blurry = sharp.float(), blurry.float()
     candidates = candidate_radii(max_radius).to(sharp.device)
     costs = matching_costs(sharp, blurry, candidates, window=window, slack=slack, light=light)
-    coc, spread = _refined(costs, candidates)
+    height, width = blurry.shape[2:]
+    moments = torch.cat([*_refined(costs, candidates), costs.amin(1, keepdim=True)], dim=1)
+    moments = F.interpolate(moments, scale_factor=CELL, mode="bilinear", align_corners=False)[..., :height, :width]
+    coc, spread, error = moments.split(1, 1)
     confidence = 1 / (1 + (spread / SPREAD).square())
     coc = _filled(coc, confidence, blurry).clamp(0, max_radius)
-    return BlurEstimate(_rms_map(coc, candidates), coc, confidence, costs.amin(1, keepdim=True).exp())
+    return BlurEstimate(rms_of_disks(coc, candidates), coc, confidence, error.exp())
 
 
 def candidate_radii(max_radius: float) -> Tensor:
@@ -109,24 +89,35 @@ def candidate_radii(max_radius: float) -> Tensor:
 def matching_costs(
     sharp: Tensor, blurry: Tensor, candidates: Tensor, *, window: int = 9, slack: int = 1, light: Light = "linear"
 ) -> Tensor:
-    """Mean logarithm of the square error in windows, (N, K, H, W), of disks of K radii in pixels."""
-    values = _exposed(decode(sharp, light), decode(blurry, light))
+    """Mean logarithm of the square error in windows, of disks of K radii in pixels, in cells of 2 × 2 pixels.
+
+    Returns:
+        (N, K, ⌈H/2⌉, ⌈W/2⌉).
+    """
+    values, target = decode(sharp, light), decode(blurry, light)
+    values, target = pad_to_multiple(_exposed(values, target), CELL), pad_to_multiple(target, CELL)
     costs = []
     for coc in candidates:
         disk = coc.expand(values.shape[0], 1, *values.shape[2:])
         blurred = reblur_ops.disk_blur(values, disk, max_radius=max(1, math.ceil(float(coc))), padding="replicate")
-        costs.append(_window_error(encode(blurred, light), blurry, window, slack))
+        costs.append(_window_error(_perceived(blurred, light), _perceived(target, light), window, slack))
     return torch.cat(costs, dim=1)
 
 
+def _perceived(values: Tensor, light: Light) -> Tensor:
+    """Values in which errors count about as the eye sees them: the root of light, near sRGB and far cheaper."""
+    return values if light == "srgb" else values.clamp_min(0).sqrt()
+
+
 def _window_error(image: Tensor, target: Tensor, window: int, slack: int) -> Tensor:
-    """The smallest mean logarithm of the error in a window over all shifts within the slack, (N, 1, H, W)."""
+    """The smallest mean logarithm of the error in a window over all shifts within the slack, (N, 1, H/2, W/2)."""
     height, width = image.shape[2:]
     padded = F.pad(image, (slack,) * 4, mode="replicate")
     side = range(2 * slack + 1)
     shifted = [padded[..., y : y + height, x : x + width] for y in side for x in side]
-    errors = torch.cat([(image - target).square().mean(1, keepdim=True) for image in shifted], dim=1)
-    return _box((_box(errors, 3) + NOISE**2).log(), window).amin(1, keepdim=True)
+    errors = [F.avg_pool2d((image - target).square().mean(1, keepdim=True), CELL) for image in shifted]
+    costs = _box((torch.cat(errors, dim=1) + NOISE**2).log(), window // CELL | 1)
+    return costs.amin(1, keepdim=True)
 
 
 def _exposed(values: Tensor, target: Tensor) -> Tensor:
@@ -160,13 +151,6 @@ def _filled(coc: Tensor, confidence: Tensor, guide: Tensor, window: int = 25) ->
     fit = _box(torch.cat([total * slope, total * offset, total], 1), window)
     filled = (fit[:, :1] * grey + fit[:, 1:2]) / fit[:, 2:]
     return confidence * coc + (1 - confidence) * filled
-
-
-def _rms_map(coc: Tensor, candidates: Tensor) -> Tensor:
-    table = disk_rms(candidates)
-    below = (torch.bucketize(coc, candidates, right=True) - 1).clamp(0, len(candidates) - 2)
-    share = (coc - candidates[below]) / (candidates[below + 1] - candidates[below])
-    return torch.lerp(table[below], table[below + 1], share)
 
 
 def _box(planes: Tensor, side: int) -> Tensor:

@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..core.tensors import IMAGE_CHANNELS
 from ..core.weights import WeightsError, load_exactly, read_torch
 from ..framework import (
     CONFIG_FILE,
@@ -20,8 +21,9 @@ from ..framework import (
     FrameworkConfig,
     ReblurConfig,
 )
-from ..networks.layers import IMAGE_CHANNELS
+from ..networks import BlurMapNet, ReblurringNet, Restormer, UNet
 
+ChannelOrder = Literal["rgb", "bgr"]
 State = dict[str, Tensor]
 Rules = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression: what stands there instead
 
@@ -64,7 +66,19 @@ def _last_checkpoint(folder: Path) -> Path:
     return whole[-1]
 
 
-def import_official(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> Framework:
+def load_public_restormer(network: Restormer, state: State, source: str) -> None:
+    """Put the public weights of the Restormer into one of ours; a fusion in front of it stays as it is.
+
+    Raises:
+        WeightsError: names or shapes differ.
+    """
+    own = {_restormer_name(name): tensor for name, tensor in network.state_dict().items() if name.startswith("fusion.")}
+    load_exactly(network, {**own, **state}, source, _restormer_name)
+
+
+def import_official(
+    checkpoint: str | os.PathLike[str] | Mapping[str, Any], channels: ChannelOrder | None = None
+) -> Framework:
     """A `Framework` with the weights of a checkpoint of the published training code.
 
     Widths, depths, and whether there is squeeze-excite, follow from the shapes of the weights; the radii are 1 … 7.
@@ -74,6 +88,9 @@ def import_official(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> F
             `G_state_dict` is the deblurring network: U-Net or Restormer, told apart by names. `Pred_state_dict`, the
             blur map network, and `Reblur_state_dict`, the reblurring network, may be missing, and are then None in
             the framework; JDRL has no blur map. Names may begin with `module.`; other entries are ignored.
+        channels: in which order the networks were trained to see colours. Ours see red, green, blue, and weights for
+            "bgr" are turned round. None: "bgr" of a deblurring network without the blur map, as JDRL trains it, else
+            "rgb".
 
     Returns:
         The framework in evaluation mode, on the CPU, in float32.
@@ -104,7 +121,7 @@ def import_official(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> F
     config = FrameworkConfig(
         blur_map=None if blur_map is None else BlurMapConfig(*_width_and_blocks(blur_map)),
         deblur=deblur_config,
-        reblur=None if reblur is None else ReblurConfig(*_width_and_blocks(reblur, "kpn.")),
+        reblur=None if reblur is None else ReblurConfig(*_width_and_blocks(reblur, "kpn."), light="srgb"),
     )
     try:
         framework = Framework(config)
@@ -115,7 +132,43 @@ def import_official(checkpoint: str | os.PathLike[str] | Mapping[str, Any]) -> F
         load_exactly(framework.blur_map, blur_map, f"Pred_state_dict of {source}", _small_net_name)
     if framework.reblur is not None and reblur is not None:
         load_exactly(framework.reblur, reblur, f"Reblur_state_dict of {source}", _small_net_name)
+    if (channels or ("rgb" if deblur_config.prior else "bgr")) == "bgr":
+        _reverse_colours(framework)
     return framework.eval()
+
+
+def _reverse_colours(framework: Framework) -> None:
+    """Make networks that see blue, green, red see red, green, blue: the same results of turned round images."""
+    deblur = framework.deblur
+    fusion = deblur.fusion if isinstance(deblur, Restormer) else None
+    first = deblur.embed if isinstance(deblur, Restormer) else cast(nn.Conv2d, cast(UNet, deblur).encoder[0][0])  # type: ignore[index]
+    squeeze_excite = fusion.squeeze_excite if fusion else getattr(deblur, "squeeze_excite", None)
+    inputs = [fusion.adjust if fusion else first]  # what the fusion gives is the network's own, and no image
+    if framework.blur_map is not None:
+        inputs.append(cast(BlurMapNet, framework.blur_map).net.first)
+    if framework.reblur is not None:
+        reblur = cast(ReblurringNet, framework.reblur)
+        inputs += [reblur.seeds.first, reblur.weights.first]
+    with torch.no_grad():
+        for convolution in inputs:
+            _turn_round(convolution.weight, 1)
+        last = cast(nn.Conv2d, deblur.last)
+        _turn_round(last.weight, 0)
+        if last.bias is not None:
+            _turn_round(last.bias, 0)
+        if squeeze_excite is not None:
+            _turn_round(squeeze_excite.squeeze.weight, 1)
+            _turn_round(squeeze_excite.excite.weight, 0)
+
+
+def _turn_round(weight: Tensor, dim: int) -> None:
+    """Reverse the three colours, or the colours of both images where there are six channels, and leave the rest."""
+    images = 2 if weight.shape[dim] == 2 * IMAGE_CHANNELS else 1
+    order = list(range(weight.shape[dim]))
+    for image in range(images):
+        start = image * IMAGE_CHANNELS
+        order[start : start + IMAGE_CHANNELS] = reversed(order[start : start + IMAGE_CHANNELS])
+    weight.copy_(weight.index_select(dim, torch.tensor(order)))
 
 
 def _state(contents: Mapping[str, Any], key: str, source: str) -> State:

@@ -70,7 +70,7 @@ class Source:
     """Where pairs come from, as written in `LAYOUT[/SPLIT]:DIR`.
 
     Attributes:
-        layout: a key of LAYOUTS.
+        layout: a key of LAYOUTS, or PHOTOGRAPHS.
         folders: one, or two for the layout `folders`.
         split: of SPLITS, or None where none was written.
     """
@@ -249,6 +249,7 @@ LAYOUTS = {
 }
 
 NOTATION = "LAYOUT:DIR or LAYOUT/SPLIT:DIR"
+PHOTOGRAPHS = "photographs"  # a source of sharp photographs, of which training makes its pairs by itself
 
 
 def describe_layouts() -> str:
@@ -266,6 +267,8 @@ def parse_source(text: str) -> Source:
     layout, slash, split = name.partition("/")
     if not colon or not folder:
         raise DataError([f"a source of pairs is {NOTATION}, got {text!r}"])
+    if layout == PHOTOGRAPHS and not slash:
+        return Source(layout, (Path(folder),))
     if layout not in LAYOUTS:
         raise DataError([f"LAYOUT must be one of {', '.join(LAYOUTS)}, got {layout!r} in {text!r}"])
     splits = LAYOUTS[layout].folders
@@ -315,6 +318,8 @@ def find_pairs(source: Source, split: str) -> list[Pair]:
     Raises:
         DataError: folders are missing, or something does not pair; says what, all of it.
     """
+    if source.layout == PHOTOGRAPHS:
+        raise DataError([f"{source} names photographs, of which only training makes pairs; pairs are {NOTATION}"])
     layout = LAYOUTS[source.layout]
     blurry, sharp = _folders(source, source.split or split)
     try:

@@ -31,6 +31,7 @@ Lpips = Callable[[Array64, Array64], float]
 
 SSIM_WINDOW = 11  # pixels
 LARGEST_SHIFT = 8  # pixels, each way, that the protocol `shift` looks for
+GAINS = (0.8, 1.25)  # that it may find: what is beyond is no exposure; a dark picture times anything fits another
 SHIFT_MARGIN = LARGEST_SHIFT + 2  # pixels at each border that it leaves out: what the shift and the spline reach
 SMALLEST = SSIM_WINDOW + 2 * SHIFT_MARGIN  # pixels that a picture must have, each way
 PUBLISHED_MULTIPLE = 16  # what the protocol `warped` crops to
@@ -39,9 +40,10 @@ PROTOCOLS = {
     "raw": "the picture against the sharp one, as they are",
     "aligned": "the picture against the aligned truth, as they are",
     "warped": "as published: both cropped to multiples of 16 from the top left, and the sharp picture warped to the "
-    "picture, bilinearly, black beyond, by optical flow between the two",
+    "picture by optical flow between the two, bilinearly, its edge repeated, on the published grid, which moves pixels "
+    "by up to half a pixel",
     "shift": f"the sharp picture shifted by the best vector, of up to {LARGEST_SHIFT} pixels each way, by cubic "
-    "splines, and the picture times the best gain, both of least squares; "
+    f"splines, and the picture times the best gain of {GAINS[0]} to {GAINS[1]}, both of least squares; "
     f"{SHIFT_MARGIN} pixels at each border are left out",
 }
 
@@ -102,7 +104,7 @@ def warped(picture: Array, sharp: Array, flow: Flow) -> tuple[Array, Array]:
         for image in (picture, sharp)
     )
     with torch.no_grad():
-        target = warp(second, flow(first, second))
+        target = warp(second, flow(first, second), padding="border", grid="published")
     return picture[:height, :width], np.asarray(target[0].permute(1, 2, 0).cpu().numpy(), np.float32)
 
 
@@ -147,7 +149,7 @@ def _refined(picture: Array64, moved: Callable[[Shift], Array64], shift: Shift, 
         unknowns = np.stack([picture.ravel(), -right.ravel(), -down.ravel()])
         gain, x, y = np.linalg.lstsq(unknowns @ unknowns.T, unknowns @ target.ravel(), rcond=None)[0]
         limited = np.clip([shift.x + x, shift.y + y], -LARGEST_SHIFT, LARGEST_SHIFT)
-        shift = Shift(float(limited[0]), float(limited[1]), float(gain))
+        shift = Shift(float(limited[0]), float(limited[1]), float(np.clip(gain, *GAINS)))
         if math.hypot(x, y) < 1e-4:
             break
     return shift

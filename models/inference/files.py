@@ -1,6 +1,7 @@
 """Photographs of a user: found, deblurred, and written."""
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,32 @@ def find_photographs(inputs: Sequence[str]) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
+def skipped(inputs: Sequence[str]) -> dict[str, int]:
+    """How many files in the folders among the inputs have which suffix that is none of images', to tell of them."""
+    counts: Counter[str] = Counter()
+    for folder in (Path(text) for text in inputs if Path(text).is_dir()):
+        for path in folder.iterdir():
+            if path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in images.SUFFIXES:
+                counts[path.suffix.lower() or path.name] += 1
+    return dict(sorted(counts.items()))
+
+
 def plan(photographs: Sequence[Path], folder: Path, blur_map: bool, beside: bool) -> dict[Path, Outputs]:
     """What is to be written for each photograph.
+
+    Photographs of one name, of several folders, keep these: each goes into a folder of their name.
 
     Raises:
         UserError: two photographs would be written to one file, or one to where a photograph is.
     """
-    outputs = {path: Outputs.of(path, folder, blur_map, beside) for path in photographs}
+    homes: dict[str, set[Path]] = {}
+    for path in photographs:
+        homes.setdefault(path.stem, set()).add(path.parent.resolve())
+    outputs = {}
+    for path in photographs:
+        apart = len(homes[path.stem]) > 1
+        into = folder / path.parent.resolve().name if apart else folder
+        outputs[path] = Outputs.of(path, into, blur_map, beside)
     sources = {path.resolve(): path for path in photographs}
     taken: dict[Path, Path] = {}
     for photograph, files in outputs.items():
@@ -87,11 +107,15 @@ def plan(photographs: Sequence[Path], folder: Path, blur_map: bool, beside: bool
     return outputs
 
 
-def deblur_file(framework: TiledFramework, photograph: Path, outputs: Outputs, wanted: set[Path]) -> None:
+def deblur_file(framework: TiledFramework, photograph: Path, outputs: Outputs, wanted: set[Path]) -> list[str]:
     """Deblur a photograph and write what is wanted of its outputs, each whole or not at all.
+
+    Returns:
+        What its user should know: what of its file is not carried over. A line each.
 
     Raises:
         ImageError: it does not decode, or its format is none that is written.
+        UserError: the result is not finite, or there is too little memory.
         OSError: an output cannot be written.
     """
     if photograph.suffix.lower() not in images.SUFFIXES:
@@ -100,10 +124,11 @@ def deblur_file(framework: TiledFramework, photograph: Path, outputs: Outputs, w
     blurry = original.pixels
     np.clip(blurry, 0, 1, out=blurry)  # of floating point: what networks have learnt ends there
     image = torch.from_numpy(blurry).permute(2, 0, 1)
-    deblurred = framework.deblur(image)
+    deblurred = framework.deblur(image, str(photograph))
     pixels = np.asarray(deblurred.permute(1, 2, 0).numpy(), np.float32)
+    notices = list(original.notices)
     if outputs.deblurred in wanted:
-        images.write(outputs.deblurred, pixels, original.encoding)
+        notices += images.write(outputs.deblurred, pixels, original.encoding)
     radius = None
     if {outputs.radius, outputs.radius_colours} & wanted:
         radius = np.asarray(framework.blur_radius(deblurred, image)[0].numpy(), np.float32)
@@ -114,6 +139,7 @@ def deblur_file(framework: TiledFramework, photograph: Path, outputs: Outputs, w
     if outputs.side_by_side is not None and outputs.side_by_side in wanted:
         pictures = side_by_side(["blurry", "deblurred"], [to_bytes(blurry), to_bytes(pixels)])
         write_picture(outputs.side_by_side, pictures)
+    return notices
 
 
 def _write_radius(path: Path, radius: Array) -> None:

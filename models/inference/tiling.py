@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..core.devices import free_memory, is_out_of_memory, peak_memory
 from ..core.errors import UserError
 from ..framework import Framework
-from ..networks import pooled_statistics
+from ..networks import BlurRadiusNet, pooled_statistics
 from ..networks.layers import SqueezeExcite
 
 T = TypeVar("T")
@@ -129,19 +129,20 @@ class TiledFramework:
         self._deblur = torch.compile(framework) if compiled else framework
         self._bytes_per_pixel: dict[str, float] = {}
 
-    def deblur(self, image: Tensor) -> Tensor:
+    def deblur(self, image: Tensor, name: str = "the image") -> Tensor:
         """Deblur.
 
         Args:
             image: (3, H, W), 0 … 1, float32, on the CPU, of any strides.
+            name: what errors call it.
 
         Returns:
             (3, H, W), clipped to 0 … 1. Its last stride is that of channels, as image files have them.
 
         Raises:
-            UserError: there is too little memory even for the smallest tiles.
+            UserError: there is too little memory even for the smallest tiles, or the result is not finite.
         """
-        map_reach = self.framework.blur_map.net.reach if self.framework.blur_map else 0
+        map_reach = self.framework.blur_map.reach if self.framework.blur_map else 0
         reach = map_reach + (USUAL_REACH if self.framework.deblur.reach is None else self.framework.deblur.reach)
 
         def whole(layout: Layout) -> Tensor:
@@ -149,7 +150,13 @@ class TiledFramework:
             return self._joined("deblurring", self._deblur, [image], 3, layout, pooled)
 
         probe = self._probe("deblur", lambda part: self.framework(part), [image])
-        return self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
+        deblurred = self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
+        if not bool(deblurred.isfinite().all()):
+            reason = (
+                "so is the image" if not bool(image.isfinite().all()) else "the weights of the framework have diverged"
+            )
+            raise UserError(f"{name}, deblurred, is not finite: {reason}")
+        return deblurred
 
     def reblur(self, deblurred: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """The deblurred image blurred again to be as the blurry one, and the blur that the reblurring network found.
@@ -175,12 +182,50 @@ class TiledFramework:
             return self._joined("reblurring", reblurred, [deblurred, image], 4, layout)
 
         probe = self._probe("reblur", reblurred, [deblurred, image])
-        reach = max(network.seeds.reach, network.weights.reach, max(network.reblur.radii))
-        both = self._fitting(whole, image, probe, reach, 1)
+        both = self._fitting(whole, image, probe, network.reach, network.multiple)
         return both[:3], both[3:]
 
+    @property
+    def tells_radius(self) -> bool:
+        """Whether `blur_radius` can be asked for."""
+        return isinstance(self.framework.blur_map, BlurRadiusNet) or self.framework.reblur is not None
+
+    def map_radius(self, image: Tensor) -> Tensor:
+        """The blur of an image, as its blur map tells it: `Framework.blur_radius`.
+
+        Args:
+            image: (3, H, W), 0 … 1, float32, on the CPU.
+
+        Returns:
+            (1, H, W), RMS radius in pixels.
+
+        Raises:
+            UserError: the framework has no such map, or there is too little memory.
+        """
+        network = self.framework.blur_map
+        if not isinstance(network, BlurRadiusNet):
+            raise UserError('the framework must have a blur map of the form "radius" for the blur radius')
+
+        def whole(layout: Layout) -> Tensor:
+            return self._joined("blur radius", self.framework.blur_radius, [image], 1, layout)
+
+        probe = self._probe("map_radius", self.framework.blur_radius, [image])
+        return self._fitting(whole, image, probe, network.reach, network.multiple)
+
     def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:
-        """The second that `reblur` returns."""
+        """The blur of an image: of its map where that is a radius, else what the reblurring network finds.
+
+        Args:
+            deblurred, image: (3, H, W), 0 … 1, float32, on the CPU.
+
+        Returns:
+            (1, H, W), RMS radius in pixels.
+
+        Raises:
+            UserError: as `map_radius` and `reblur`.
+        """
+        if isinstance(self.framework.blur_map, BlurRadiusNet):
+            return self.map_radius(image)
         return self.reblur(deblurred, image)[1]
 
     @property

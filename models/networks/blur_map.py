@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 import reblur_ops
 
-from .layers import IMAGE_CHANNELS, ResidualNet, check_image
+from ..core.tensors import IMAGE_CHANNELS, check_image
+from .layers import ResidualNet
 
 
 class BlurMapNet(nn.Module):
@@ -26,6 +27,7 @@ class BlurMapNet(nn.Module):
         super().__init__()
         self.channels, _ = reblur_ops.map_channels(radii)
         self.net = ResidualNet(IMAGE_CHANNELS, self.channels, width, blocks)
+        self.reach = self.net.reach
 
     def forward(self, blurry: Tensor) -> Tensor:
         check_image("blurry", blurry, IMAGE_CHANNELS)

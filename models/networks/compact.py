@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import IMAGE_CHANNELS, ChannelNorm, check_integer, pad_to_multiple
+from ..core.tensors import IMAGE_CHANNELS, check_integer, pad_to_multiple
+from .layers import ChannelNorm
 from .prior import PUBLISHED_MAP_CHANNELS, DeblurringNetwork
 
 

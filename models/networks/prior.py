@@ -9,14 +9,8 @@ from torch import Tensor, nn
 
 import reblur_ops
 
-from .layers import (
-    IMAGE_CHANNELS,
-    SqueezeExcite,
-    check_image,
-    check_integer,
-    check_same_size,
-    pad_to_multiple,
-)
+from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, check_same_size, pad_to_multiple
+from .layers import SqueezeExcite
 
 PUBLISHED_MAP_CHANNELS, _ = reblur_ops.map_channels()
 

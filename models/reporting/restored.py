@@ -4,20 +4,20 @@ import functools
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import reblur_ops
-
 from ..data.images import Array
 from ..data.samples import Sample
 from ..evaluation.metrics import PROTOCOLS, Score, score, score_radius
 from ..evaluation.protocols import score_picture, to_array
-from ..flow import load_flow
+from ..flow import load_flow, warp
 from ..inference.tiling import TiledFramework
+from ..networks import BlurRadiusNet, RadiusReblurringNet
 from . import page
 from .pictures import Picture, largest_radius, magnification, magnified, radius_picture, to_bytes
 
@@ -32,15 +32,24 @@ class Restored:
 
     sample: Sample
     deblurred: Tensor
-    reblurred: Tensor | None  # the deblurred picture, blurred again to be as the blurry one; None without that network
-    radius: Tensor | None  # (1, H, W), of that blur, RMS, pixels
+    reblurred: Tensor | None  # `reference`, blurred to be like the blurry picture; None without the reblurring network
+    radius: Tensor | None  # (1, H, W), RMS radius of that blur, pixels
+    predicted: Tensor | None  # (1, H, W), RMS radius that the blurry picture alone tells; None without such a map
+    # What the reblurring network sees beside the blurry picture: the deblurred one, as published; or the sharp one,
+    # warped, where the blur is one of disks.
+    reference: Tensor | None
 
     @classmethod
     def of(cls, tiled: TiledFramework, sample: Sample) -> "Restored":
-        deblurred = tiled.deblur(sample["blurry"])
-        if tiled.framework.reblur is None:
-            return cls(sample, deblurred, None, None)
-        return cls(sample, deblurred, *tiled.reblur(deblurred, sample["blurry"]))
+        deblurred = tiled.deblur(sample["blurry"], sample["name"])
+        reblurred = radius = predicted = reference = None
+        if tiled.framework.reblur is not None:
+            by_disks = isinstance(tiled.framework.reblur, RadiusReblurringNet)
+            reference = _warped(sample) if by_disks else deblurred
+            reblurred, radius = tiled.reblur(reference, sample["blurry"])
+        if isinstance(tiled.framework.blur_map, BlurRadiusNet):
+            predicted = tiled.map_radius(sample["blurry"])
+        return cls(sample, deblurred, reblurred, radius, predicted, reference)
 
     @functools.cached_property
     def scores(self) -> tuple[Score, Score] | None:
@@ -54,6 +63,12 @@ class Restored:
     def reblurred_psnr(self) -> float | None:
         """To the blurry picture, dB."""
         return None if self.reblurred is None else score(to_array(self.reblurred), to_array(self.sample["blurry"])).psnr
+
+
+def _warped(sample: Sample) -> Tensor:
+    """The sharp picture warped to the blurry one by DIS, which reports need no weights for."""
+    sharp, blurry = sample["sharp"][None], sample["blurry"][None]
+    return warp(sharp, load_flow("dis")(blurry, sharp), interpolation="bicubic")[0].clamp(0, 1)
 
 
 def restore(tiled: TiledFramework, samples: Iterable[Sample], count: int) -> list[Restored]:
@@ -80,9 +95,12 @@ def picture_section(tiled: TiledFramework, restored: Restored) -> str:
 
     kernels, radii = sampled_kernels(tiled, restored)
     figures = page.kernel_probe(pictures["blurry"], kernels, radii)
-    caption = f"deblurred and blurred again, {restored.reblurred_psnr:.2f} dB to the blurry picture"
+    what = "deblurred" if restored.reference is restored.deblurred else "the sharp picture, warped"
+    caption = f"{what} and blurred again, {restored.reblurred_psnr:.2f} dB to the blurry picture"
     figures += page.figure(enlarged(restored.reblurred), caption, "The reblurred picture", small=True)
-    maps = {"found": restored.radius}
+    maps = {"found between the two": restored.radius}
+    if restored.predicted is not None:
+        maps["from the blurry picture alone"] = restored.predicted
     if "blur_radius" in sample:
         maps["true"] = sample["blur_radius"]
     largest = max(largest_radius(_middle(map_)[..., 0]) for map_ in maps.values())
@@ -104,7 +122,7 @@ def sampled_kernels(tiled: TiledFramework, restored: Restored) -> tuple[Array, A
     assert network is not None
     one, other = (
         torch.from_numpy(_middle(image)).permute(2, 0, 1)[None].to(tiled.device)
-        for image in (restored.deblurred, restored.sample["blurry"])
+        for image in (cast(Tensor, restored.reference), restored.sample["blurry"])
     )
     height, width = one.shape[2:]
     rows, columns = min(height, PROBES), min(width, PROBES)
@@ -112,9 +130,8 @@ def sampled_kernels(tiled: TiledFramework, restored: Restored) -> tuple[Array, A
     xs = ((torch.arange(columns) + 0.5) * width / columns).long()
     with torch.inference_mode():
         found = network(one, other)
-        seeds, weights = (maps[:, :, ys][..., xs].contiguous() for maps in (found.seeds, found.weights))
-        kernels = reblur_ops.class_weights(seeds, weights, radii=found.radii, support=found.support)
-        radii = reblur_ops.blur_radius(seeds, weights, radii=found.radii, support=found.support)
+        kernels = found.tap_weights(ys, xs)
+        radii = found.radius[:, :, ys][..., xs]
     return np.asarray(kernels[0].permute(1, 2, 0).cpu().numpy()), np.asarray(radii[0, 0].cpu().numpy())
 
 

@@ -61,7 +61,10 @@ def curves(run: Path) -> str:
         "PSNR in validation (dB)": series(
             validation, {f"{name}_psnr": name for name in ("deblurred", "input", "reblurred")}
         ),
-        "Blur radius in validation": series(validation, {"blur_radius_correlation": "correlation with the truth"}),
+        "Correlation of the blur radius with the truth": series(
+            validation, {"blur_radius_correlation": "found", "map_radius_correlation": "from one image"}
+        ),
+        "Effective number of blurs; 1: collapsed": series(validation, {"effective_blurs": "found"}),
     }
     drawn = "".join(page.chart(title, lines) for title, lines in charts.items() if lines)
     return f'<h2>Curves</h2><div class="curves">{drawn}</div>' if drawn else ""

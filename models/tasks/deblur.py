@@ -8,8 +8,9 @@ from tqdm import tqdm
 
 from ..core.errors import PROGRAM, UserError, describe
 from ..core.files import writable_folder
-from ..data.images import ImageError
-from ..inference.files import RADIUS_STEPS, deblur_file, find_photographs, plan
+from ..data import images
+from ..inference.files import RADIUS_STEPS, deblur_file, find_photographs, plan, skipped
+from .arguments import integer
 from .framework_arguments import add_framework_arguments, load_tiled
 
 
@@ -26,8 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blur-map",
         action="store_true",
-        help="write the blur radius, RMS: NAME.blur-radius.png, grey of 16 bits, "
+        help="write the radius of the blur that the photograph shows, RMS: NAME.blur-radius.png, grey of 16 bits, "
         f"{RADIUS_STEPS} to a pixel, and NAME.blur-radius-colours.png",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=integer(1, 10**12),
+        default=10**9,
+        help="refuse photographs of more pixels than this: a small file can claim any size (default: a billion)",
     )
     parser.add_argument("--side-by-side", action="store_true", help="write before and after as NAME.side-by-side.png")
     parser.add_argument("--overwrite", action="store_true", help="write files that exist already")
@@ -35,10 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deblur. The exit status: 0, or 1 if some photographs could not be: they are named, and the others are done."""
+    images.limit_pixels(args.max_pixels)
+    if ignored := skipped(args.inputs):
+        told = ", ".join(f"{count} {suffix}" for suffix, count in ignored.items())
+        print(f"not read, as their suffix is none of {', '.join(images.SUFFIXES)}: {told}", file=sys.stderr)
     outputs = plan(find_photographs(args.inputs), args.out, args.blur_map, args.side_by_side)
     framework = load_tiled(args)
-    if args.blur_map and framework.framework.reblur is None:
-        raise UserError("--blur-map needs a checkpoint with a reblurring network")
+    if args.blur_map and not framework.tells_radius:
+        raise UserError("--blur-map needs a checkpoint with a blur map or a reblurring network")
     writable_folder(args.out)
     written, there, failed = 0, 0, 0
     for photograph, files in tqdm(outputs.items(), "photographs", unit="photograph", disable=len(outputs) == 1):
@@ -47,9 +58,12 @@ def run(args: argparse.Namespace) -> int:
             there += 1
             continue
         try:
-            deblur_file(framework, photograph, files, wanted)
+            for folder in {path.parent for path in wanted}:
+                folder.mkdir(exist_ok=True)
+            for notice in deblur_file(framework, photograph, files, wanted):
+                tqdm.write(f"{PROGRAM} deblur: {photograph}: {notice}", file=sys.stderr)
             written += 1
-        except (ImageError, OSError) as error:
+        except (UserError, OSError) as error:
             failed += 1
             tqdm.write(f"{PROGRAM} deblur: error: {describe(error)}", file=sys.stderr)
     if there:

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     for number in tqdm(range(len(pairs)), "evaluating", unit="picture"):
         sample = samples[number]
         if framework:
-            picture = to_array(framework.deblur(sample["blurry"]))
+            picture = to_array(framework.deblur(sample["blurry"], sample["name"]))
         else:
             assert outputs is not None
             picture = np.clip(images.read(outputs[sample["name"]]).pixels, 0, 1)

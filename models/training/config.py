@@ -11,9 +11,10 @@ import torch
 import yaml
 
 from ..core.config import from_dict, to_dict
-from ..data.layouts import DataError, parse_source
+from ..data.layouts import PHOTOGRAPHS, DataError, parse_source
 from ..flow.warping import GRIDS, INTERPOLATIONS, PADDINGS
 from ..framework import Framework, FrameworkConfig
+from ..synthesis.generator import GeneratorConfig
 from .losses import LossConfig, blur_map_ramp
 
 RECIPES = Path(__file__).parents[1] / "configs"
@@ -25,7 +26,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 class DataConfig:
     """Which pairs, and what is cut from them."""
 
-    train: tuple[str, ...] = ()  # LAYOUT[/SPLIT]:DIR each: models.data.layouts
+    # LAYOUT[/SPLIT]:DIR each: models.data.layouts. Or photographs:DIR each: sharp photographs, of which pairs are made
+    # while training, on the device: `generator`.
+    train: tuple[str, ...] = ()
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)  # of photographs
     validation: tuple[str, ...] = ()  # likewise; if none, part of `train` is held apart
     held_out: float = 0.1  # the part of `train` to hold apart, where `validation` is empty
     # Whether a test split may be validated on, and so choose the best checkpoint, as published. What is then reported
@@ -37,6 +41,11 @@ class DataConfig:
     augmentation: str = "uniform"  # or "published": models.data.samples
     workers: int = 4  # processes that load, for each that trains; 0: none
     decode: bool = True  # whether all files are decoded before training starts, and not only their heads read
+
+    @property
+    def generated(self) -> bool:
+        """Whether pairs are made of photographs while training."""
+        return any(parse_source(source).layout == PHOTOGRAPHS for source in self.train)
 
     def __post_init__(self) -> None:
         _between("held_out", self.held_out, 0, 1, open_ends=True)
@@ -51,18 +60,33 @@ class DataConfig:
                     split = parse_source(source).split
                 except DataError as error:
                     raise ValueError(f"{name}: {error.problems[0]}") from error
+                if name == "validation" and parse_source(source).layout == PHOTOGRAPHS:
+                    raise ValueError(
+                        f"validation must name pairs, so that all runs are judged by the same, got {source!r}"
+                    )
                 if split == "test" and not (name == "validation" and self.validate_on_test):
                     raise ValueError(f"{name} must not be a test split, which is for the evaluation, got {source!r}")
+        if self.generated:
+            if not all(parse_source(source).layout == PHOTOGRAPHS for source in self.train):
+                raise ValueError(f"train must be photographs or pairs, not both, got {list(self.train)}")
+            if not self.validation:
+                raise ValueError("validation must name pairs where train names photographs, got none")
 
 
 @dataclass(frozen=True)
 class StartConfig:
     """Weights to begin with; random ones where none are named."""
 
+    random: str = "default"  # PyTorch's, but for what the networks say; or "published": models.networks.initialization
+
     framework: str | None = None  # folder of `Framework.save_pretrained`: of the parts that it and this framework have
     # File of the deblurring network alone, safetensors or torch.save: its own weights, and for the network "own" those
-    # of the class that it puts behind the blur map.
+    # of the class that it puts behind the blur map. For "restormer" also the public weights of the Restormer, in front
+    # of which the blur map's fusion stays random.
     deblur: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("random", self.random, ("default", "published"))
 
 
 @dataclass(frozen=True)
@@ -78,7 +102,7 @@ class AlignmentConfig:
     grid: str = "exact"  # or "published": models.flow.warp
     # Or "bilinear", as published, which blurs: a network learns to blur what is in focus, as its target is.
     interpolation: str = "bicubic"
-    padding: str = "border"  # or "zeros", as published: black, which bicubic would mix into the outermost pixels
+    padding: str = "border"  # as published; or "zeros": black, which bicubic would mix into the outermost pixels
 
     def __post_init__(self) -> None:
         _one_of("first_mask", self.first_mask, MASKS)
@@ -158,7 +182,7 @@ class OptimizerConfig:
     lr: float = 2e-4
     betas: tuple[float, ...] = (0.9, 0.999)
     weight_decay: float = 0.0
-    clip: float | None = 1.0  # largest norm of the gradient
+    clip: float | None = 1.0  # largest norm of the gradient of each network
     ema: float | None = 0.999  # decay of the moving average of the weights, which is what is validated and saved
     # Of the networks: "bfloat16", "float16", or "auto": bfloat16 on a device that computes in it, else float32. Losses,
     # alignment and weights stay float32.
@@ -245,7 +269,16 @@ class TrainingConfig:
 
 
 # Sections and keys that leave what is learnt as it is, and so may differ when a run goes on.
-FREE_KEYS = ("out", "resume", "device", "data.workers", "data.decode", "output")
+FREE_KEYS = (
+    "out",
+    "resume",
+    "device",
+    "data.train",  # a folder may move: the pairs are compared
+    "data.validation",
+    "data.workers",
+    "data.decode",
+    "output",
+)
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> TrainingConfig:

@@ -10,8 +10,9 @@ from ..core.errors import PROGRAM
 from ..data.images import ImageError
 from ..data.layouts import DataError
 from .config import TrainingConfig
-from .loop import NonFiniteError, Run, prepare, train
-from .processes import join_processes
+from .loop import Run, prepare, train
+from .processes import LostProcessError, join_processes
+from .report import NonFiniteError
 
 
 def execute(config: TrainingConfig, task: str = "train") -> int:
@@ -23,14 +24,16 @@ def execute(config: TrainingConfig, task: str = "train") -> int:
     with ExitStack() as stack:
         try:
             prepared = prepare(config, stack.enter_context(join_processes(config.device)))
-        except (ValueError, ModuleNotFoundError) as error:
+        except (ValueError, ModuleNotFoundError, NonFiniteError) as error:
             return _failed(str(error), 2, task)
         device = prepared.processes.device
         if prepared.processes.first:
             print(f"reblurring on {device}: backend {reblur_ops.explain_backend(device)}", file=sys.stderr)
         try:
             received = train(prepared)
-        except (DataError, ImageError, NonFiniteError) as error:
+        except NonFiniteError as error:  # going on would change nothing
+            return _failed(str(error), 1, task)
+        except (DataError, ImageError, LostProcessError) as error:
             return _failed(f"{error}{_way_on(prepared)}", 1, task)
         except OSError as error:
             where = error.filename or config.out

@@ -6,11 +6,12 @@
         metrics.jsonl        for each logged step, means since the one before: step, stage, loss, parts (loss parts by
                              name, which sum to the loss), psnr (dB, deblurred to warped sharp where the mask trusts it;
                              null in the stage "reblur"), lr, grad_norm, skipped (steps so far), images_per_second,
-                             memory_mb
+                             memory_mb. What is not finite, or was in no step, is null
         validation.jsonl     for each validation: step, pairs, protocol (what is compared), deblurred_psnr, input_psnr,
                              and reblurred_psnr where there is a reblurring network (dB), with the truth
                              blur_radius_correlation; best, whether it is the best so far
-        checkpoints/step-0001000/    after so many steps
+        checkpoints/step-0001000/    after so many steps: the last ones, the best, and the last before steps that were
+                                     skipped because they were not finite
             config.json, model.safetensors    the framework, `Framework.from_pretrained`; the moving average if there is
             training.pt      what else it takes to go on
         latest, best         links to a checkpoint
@@ -22,14 +23,15 @@ Steps are counted in steps done. Lines of the logs past the checkpoint that a ru
 """
 
 import contextlib
+import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -85,7 +87,14 @@ class RunFolder:
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:07d}"
 
-    def save(self, step: int, framework: Framework, state: Mapping[str, Any], best: int | None) -> None:
+    def save(
+        self,
+        step: int,
+        framework: Framework,
+        state: Mapping[str, Any],
+        best: int | None,
+        kept: Collection[int | None] = (),
+    ) -> None:
         """Write a checkpoint, point `latest` and `best` at theirs, and remove those no longer kept.
 
         Killed at any moment, each checkpoint is there as a whole or not at all.
@@ -95,6 +104,7 @@ class RunFolder:
             framework: what `from_pretrained` shall read.
             state: tensors, numbers, texts and containers of them.
             best: the step of the best checkpoint.
+            kept: steps of checkpoints that are not removed, however old.
 
         Raises:
             OSError: it cannot be written; the checkpoints before are still there.
@@ -105,15 +115,23 @@ class RunFolder:
             try:
                 framework.save_pretrained(part)
                 with replacing(part / STATE_FILE) as file:
-                    torch.save({"format": FORMAT, "step": step, **state}, file)
+                    write_torch({"format": FORMAT, "step": step, **state}, file)
                 os.rename(part, final)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
             sync_folder(self.checkpoints)
         self.link(step, best)
+        self.prune({best, *kept})
+
+    def prune(self, kept: Collection[int | None]) -> None:
+        """Remove the checkpoints but the last ones and some others.
+
+        Args:
+            kept: steps of the others.
+        """
         for old in self.steps()[: -self.keep]:
-            if old != best:
+            if old not in kept:
                 # Renamed first: a folder half removed must not pass for a checkpoint.
                 removed = self.checkpoints / f".{self.checkpoint(old).name}.removed"
                 os.rename(self.checkpoint(old), removed)
@@ -132,16 +150,33 @@ class RunFolder:
         """The newest checkpoint, or None if there is none.
 
         Raises:
-            WeightsError: it is damaged, or of another version.
+            WeightsError: it is damaged, or of another version; names the last one before that is whole.
         """
         steps = self.steps()
         if not steps:
             return None
-        folder = self.checkpoint(steps[-1])
+        try:
+            return self._read(steps[-1])
+        except WeightsError as error:
+            whole = next((step for step in reversed(steps[:-1]) if self._is_whole(step)), None)
+            if whole is None:
+                raise
+            damaged = self.checkpoint(steps[-1])
+            raise WeightsError(
+                f"{error}; without the folder {damaged}, resume=auto goes on after step {whole}"
+            ) from error
+
+    def _read(self, step: int) -> Checkpoint:
+        folder = self.checkpoint(step)
         state = read_torch(folder / STATE_FILE)
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise WeightsError(f"{folder / STATE_FILE} is not of this version of the training, format {FORMAT}")
-        return Checkpoint(steps[-1], read_safetensors(folder / WEIGHTS_FILE), state)
+        return Checkpoint(step, read_safetensors(folder / WEIGHTS_FILE), state)
+
+    def _is_whole(self, step: int) -> bool:
+        with contextlib.suppress(WeightsError):
+            return bool(self._read(step))
+        return False
 
     def append(self, name: str, record: Mapping[str, Any]) -> None:
         """Add a line to a log."""
@@ -166,8 +201,19 @@ class RunFolder:
         path = self.path / "nonfinite" / f"step-{step:07d}-rank-{rank}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            torch.save(dict(batch), file)
+            write_torch(dict(batch), file)
         return path
+
+
+def write_torch(value: Mapping[str, Any], file: BinaryIO) -> None:
+    """`torch.save`, by way of memory: writing by itself, it tells a full disk as an error of its archive.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    contents = io.BytesIO()
+    torch.save(value, contents)
+    file.write(contents.getbuffer())
 
 
 def _step_of(line: str) -> float:

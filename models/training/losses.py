@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from ..networks.blur_radius import encode_radius, radius_likelihood
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,15 @@ class LossConfig:
     eps: float = 1e-3  # of Charbonnier
     reblurring: float = 0.5  # how much the reblurred image counts
     blur_map: float = 0.5  # how much the blur map counts
+    # What is brighter than this in the blurry image is left out of the reblurring: it may be clipped, and then no blur
+    # explains it. As published 1: nothing.
+    clipped: float = 0.98
     # How much the mean square of the seeds counts. They are logits: nothing else bounds them, and they drift, with the
     # blur map behind them. At 0 kernels are disks, as of a lens. As published 0.
     seeds: float = 1e-3
+    # How much the means of the deblurred image over 8 × 8 pixels count: blur leaves them, and deblurring has to. As
+    # published 0.
+    brightness: float = 0.0
     # What of map and seeds is compared. The kernel sees their magnitudes: -2 and 2 are the same blur. As published:
     # "signed".
     compare: str = "magnitude"
@@ -30,16 +39,18 @@ class LossConfig:
     blur_from: str = "sharp"
 
     def __post_init__(self) -> None:
-        for name in ("eps", "reblurring", "blur_map", "seeds"):
+        for name in ("eps", "reblurring", "blur_map", "seeds", "brightness"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
+        if not 0 < self.clipped <= 1:
+            raise ValueError(f"clipped must be above 0 and at most 1, got {self.clipped}")
         if self.compare not in ("magnitude", "signed"):
             raise ValueError(f"compare must be one of 'magnitude', 'signed', got {self.compare!r}")
         if self.blur_from not in ("sharp", "deblurred"):
             raise ValueError(f"blur_from must be one of 'sharp', 'deblurred', got {self.blur_from!r}")
 
 
-PUBLISHED_LOSSES = LossConfig(seeds=0.0, compare="signed", detach_seeds=False, blur_from="deblurred")
+PUBLISHED_LOSSES = LossConfig(seeds=0.0, compare="signed", detach_seeds=False, blur_from="deblurred", clipped=1.0)
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,15 @@ class Losses:
     total: Tensor  # scalar
     parts: dict[str, Tensor] = field(default_factory=dict)  # scalars as they count in the total, which is their sum
 
+    @classmethod
+    def of(cls, parts: dict[str, Tensor]) -> "Losses":
+        """Their sum; without any, 0."""
+        values = list(parts.values())
+        return cls(torch.stack(values).sum() if values else torch.zeros(()), parts)
+
     def __add__(self, other: "Losses") -> "Losses":
-        return _losses(**self.parts, **other.parts)
+        both = {name: value + self.parts.get(name, 0) for name, value in other.parts.items()}
+        return Losses.of({**self.parts, **both})
 
 
 def charbonnier(a: Tensor, b: Tensor, eps: float = 1e-3, mask: Tensor | None = None) -> Tensor:
@@ -87,40 +105,80 @@ def first_stage(
         mask: (N, 1, H, W), where that can be trusted; everywhere if None, as published.
 
     Returns:
-        Losses with the part "deblurred".
+        Losses with the part "deblurred", and "brightness" where it counts.
     """
     config = config or LossConfig()
-    return _losses(deblurred=charbonnier(deblurred, warped_sharp, config.eps, mask))
+    parts = {"deblurred": charbonnier(deblurred, warped_sharp, config.eps, mask)}
+    if config.brightness:
+        parts["brightness"] = config.brightness * brightness_loss(deblurred, warped_sharp, mask)
+    return _losses(**parts)
 
 
-def blur_on_sharp(
-    *,
-    reblurred_sharp: Tensor,
-    blurry: Tensor,
-    blur_map: Tensor | None,
-    seeds: Tensor,
-    mask: Tensor | None = None,
-    config: LossConfig | None = None,
-) -> Losses:
-    """What each stage adds where the blur is found from the sharp image: `LossConfig.blur_from`.
+def brightness_loss(deblurred: Tensor, sharp: Tensor, mask: Tensor | None = None, side: int = 8) -> Tensor:
+    """Mean absolute difference of means over squares, of (N, 3, H, W) images times a mask (N, 1, H, W): a scalar."""
+    difference = deblurred - sharp if mask is None else (deblurred - sharp) * mask
+    return F.avg_pool2d(difference, side, ceil_mode=True).abs().mean()
 
-        0.5·L(m·reblurred_sharp, m·blurry) + 0.5·L(|blur_map|, |seeds|) + 0.001·mean(seeds²)
+
+def blur_radius(blur_map: Tensor, radius: Tensor, config: LossConfig, confidence: Tensor | None = None) -> Losses:
+    """How unlikely a radius is under the map of a `BlurRadiusNet`, as part "blur_map".
 
     Args:
-        reblurred_sharp: (N, 3, H, W), the sharp image, warped to the blurry one and reblurred.
-        mask: (N, 1, H, W), where the warp can be trusted; everywhere if None.
-        Others: as for `second_stage`.
+        blur_map: (N, 2, H, W).
+        radius: (N, 1, H, W), RMS pixels: true, or found between the two images.
+        confidence: (N, 1, H, W), 0 … 1: how much each pixel counts; alike if None.
+    """
+    return _losses(blur_map=config.blur_map * radius_likelihood(blur_map, radius, confidence))
 
-    Returns:
-        Losses with the part "reblurred_sharp", and of "blur_map" and "seeds" what there is.
+
+def found_radius(found: Tensor, radius: Tensor, config: LossConfig) -> Losses:
+    """How far the radius that reblurring found is from the truth, (N, 1, H, W) RMS pixels each: part "radius".
+
+    The mean of half the absolute difference and of that of the logarithms, log(radius + 0.5): a pixel counts more where
+    there is little blur.
+    """
+    relative = (encode_radius(found) - encode_radius(radius)).abs().mean()
+    return _losses(radius=config.reblurring * (relative + 0.5 * (found - radius).abs().mean()))
+
+
+def unclipped(blurry: Tensor, config: LossConfig, mask: Tensor | None = None) -> Tensor | None:
+    """The mask (N, 1, H, W) of what reblurring has to explain: where the blurry image is not clipped, times a mask."""
+    if config.clipped >= 1:
+        return mask
+    open_highlights = (blurry.amax(1, keepdim=True) < config.clipped).to(blurry.dtype)
+    return open_highlights if mask is None else open_highlights * mask
+
+
+def reblurred_sharp(
+    reblurred: Tensor, blurry: Tensor, mask: Tensor | None = None, config: LossConfig | None = None
+) -> Losses:
+    """How well the sharp image, warped to the blurry one and reblurred, explains it: part "reblurred_sharp".
+
+    Args:
+        reblurred, blurry: (N, 3, H, W).
+        mask: (N, 1, H, W), where the warp can be trusted; everywhere if None.
     """
     config = config or LossConfig()
-    reblurring = config.reblurring * charbonnier(reblurred_sharp, blurry, config.eps, mask)
-    return _losses(reblurred_sharp=reblurring, **_blur_parts(blur_map, seeds, config))
+    loss = charbonnier(reblurred, blurry, config.eps, unclipped(blurry, config, mask))
+    return _losses(reblurred_sharp=config.reblurring * loss)
+
+
+def blur_of_seeds(blur_map: Tensor | None, seeds: Tensor, config: LossConfig | None = None) -> Losses:
+    """How far the map is from the seeds found, and what bounds these: of "blur_map" and "seeds" what there is.
+
+    Args:
+        blur_map, seeds: as for `second_stage`.
+    """
+    return Losses.of(_blur_parts(blur_map, seeds, config or LossConfig()))
 
 
 def warm_up(
-    *, reblurred: Tensor, blurry: Tensor, blur_map: Tensor | None, seeds: Tensor, config: LossConfig | None = None
+    *,
+    reblurred: Tensor,
+    blurry: Tensor,
+    blur_map: Tensor | None,
+    seeds: Tensor | None,
+    config: LossConfig | None = None,
 ) -> Losses:
     """The loss while the deblurring network, trained before, is frozen: reblurring, and the blur map.
 
@@ -142,6 +200,7 @@ def second_stage(
     sharp_mask: Tensor | None,
     blurry: Tensor,
     reblurred: Tensor | None = None,
+    reblurred_mask: Tensor | None = None,
     blur_map: Tensor | None = None,
     seeds: Tensor | None = None,
     config: LossConfig | None = None,
@@ -157,6 +216,7 @@ def second_stage(
             everywhere if None.
         warped_deblurred: the deblurred image warped to the sharp one, sharp_mask m': where that can be.
         blurry, reblurred: (N, 3, H, W); without a reblurring network None.
+        reblurred_mask: (N, 1, H, W), where the blur that it was reblurred by can be trusted; everywhere if None.
         blur_map, seeds: (N, Σ(r+1), H, W), from the blur map network and the reblurring network; without these, or
             where `blur_on_sharp` judges them, None.
         config: the weights, and what of maps and seeds is compared.
@@ -170,14 +230,20 @@ def second_stage(
         "sharp": charbonnier(sharp, warped_deblurred, config.eps, sharp_mask),
     }
     if reblurred is not None:
-        parts |= _reblurring_parts(reblurred, blurry, blur_map, seeds, config)
+        parts |= _reblurring_parts(reblurred, blurry, blur_map, seeds, config, reblurred_mask)
     return _losses(**parts)
 
 
 def _reblurring_parts(
-    reblurred: Tensor, blurry: Tensor, blur_map: Tensor | None, seeds: Tensor | None, config: LossConfig
+    reblurred: Tensor,
+    blurry: Tensor,
+    blur_map: Tensor | None,
+    seeds: Tensor | None,
+    config: LossConfig,
+    mask: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    parts = {"reblurred": config.reblurring * charbonnier(reblurred, blurry, config.eps)}
+    loss = charbonnier(reblurred, blurry, config.eps, unclipped(blurry, config, mask))
+    parts = {"reblurred": config.reblurring * loss}
     return parts if seeds is None else parts | _blur_parts(blur_map, seeds, config)
 
 
@@ -209,4 +275,4 @@ def blur_map_ramp(epoch: int, epochs: int = 15) -> float:
 
 
 def _losses(**parts: Tensor) -> Losses:
-    return Losses(torch.stack(list(parts.values())).sum(), parts)
+    return Losses.of(parts)

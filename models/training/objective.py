@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..flow import Flow, calibration_mask, consistency_mask, inside_mask, load_flow, warp
 from ..framework import Framework
-from ..networks.reblurring import Reblurred
+from ..networks import BlurRadiusNet, Reblurred, ReblurredByDisks
 from . import losses
 from .config import PRECISIONS, AlignmentConfig
 from .losses import LossConfig, Losses
@@ -23,7 +23,7 @@ class Outcome:
     warped_sharp: Tensor | None = None
     mask: Tensor | None = None  # None: everywhere
     flow: Tensor | None = None
-    reblurred: Reblurred | None = None
+    reblurred: Reblurred | ReblurredByDisks | None = None
 
 
 class Aligner:
@@ -59,7 +59,7 @@ class Aligner:
         if self.config.flow == "pwc" and self.name == self.config.fallback:
             return (
                 f'alignment: PWC-Net has no weights here, so the flow is "{self.name}" and results will differ; '
-                "alignment.options={weights: FILE} gives it some"
+                "alignment.options.weights=FILE gives it some"
             )
         return 'alignment: the target is aligned, so the flow is "none"'
 
@@ -119,23 +119,53 @@ class Objective(nn.Module):
             if not parameter.requires_grad:
                 parameter.grad = None
 
-    def forward(self, blurry: Tensor, sharp: Tensor, stage: str, map_scale: float = 1.0) -> Outcome:
+    def forward(
+        self,
+        blurry: Tensor,
+        sharp: Tensor,
+        stage: str,
+        map_scale: float = 1.0,
+        blur_radius: Tensor | None = None,
+    ) -> Outcome:
         """The loss of (N, 3, H, W) pairs in a stage of `ScheduleConfig.stage`.
 
         Args:
             map_scale: what the blur map is multiplied by before the deblurring network sees it.
+            blur_radius: (N, 1, H, W), RMS pixels: the truth, where data has it. A `BlurRadiusNet` learns from it.
         """
         with self._networks(blurry):
             blur_map = None if self.framework.blur_map is None else self.framework.blur_map(blurry)
             with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "reblur"):
-                prior = None if blur_map is None or not self.framework.deblur.map_channels else blur_map * map_scale
+                prior = self._prior(blur_map, map_scale)
                 deblurred = self.framework.deblur(blurry, prior)
         deblurred, blur_map = deblurred.float(), None if blur_map is None else blur_map.float()
         stages = {"deblur": self._first_stage, "reblur": self._warm_up, "joint": self._second_stage}
-        return stages[stage](deblurred, blurry, sharp, blur_map)
+        outcome = stages[stage](deblurred, blurry, sharp, blur_map)
+        return outcome if blur_radius is None else self._with_truth(outcome, blur_map, blur_radius)
+
+    @property
+    def predicts_radius(self) -> bool:
+        """Whether the blur map is a radius, and not seeds."""
+        return isinstance(self.framework.blur_map, BlurRadiusNet)
+
+    def _prior(self, blur_map: Tensor | None, scale: float) -> Tensor | None:
+        """The blur map as the deblurring network sees it. Its gradient would bend a radius into something else."""
+        if blur_map is None or not self.framework.deblur.map_channels:
+            return None
+        return blur_map.detach() if self.predicts_radius else blur_map * scale
 
     def _networks(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+    def _with_truth(self, outcome: Outcome, blur_map: Tensor | None, radius: Tensor) -> Outcome:
+        """Where the true radius is known, both networks that say it learn from it."""
+        loss = outcome.losses
+        if self.predicts_radius:
+            assert blur_map is not None
+            loss += losses.blur_radius(blur_map, radius, self.loss_config)
+        if isinstance(outcome.reblurred, ReblurredByDisks):
+            loss += losses.found_radius(outcome.reblurred.radius, radius, self.loss_config)
+        return replace(outcome, losses=loss)
 
     def _first_stage(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
         detached = deblurred.detach()
@@ -152,29 +182,25 @@ class Objective(nn.Module):
             found = self._reblur(warped, blurry)
             return Outcome(self._of_blur(found, blurry, mask, blur_map), deblurred, warped, mask, flow, found)
         found = self._reblur(deblurred, blurry)
-        loss = losses.warm_up(
-            reblurred=found.image, blurry=blurry, blur_map=blur_map, seeds=found.seeds, config=self.loss_config
-        )
-        return Outcome(loss, deblurred, reblurred=found)
+        of_blur = self._of_map(found, None, blur_map)
+        loss = losses.warm_up(reblurred=found.image, blurry=blurry, blur_map=None, seeds=None, config=self.loss_config)
+        return Outcome(loss + of_blur, deblurred, reblurred=found)
 
     def _second_stage(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
         align, kind = self.aligner, self.aligner.config.mask
         detached = deblurred.detach()
         forward, backward = align.flow(detached, sharp), align.flow(sharp, detached)
         warped, mask = align.warp(sharp, forward), align.mask(kind, forward, backward)
-        found, of_blur = None, None
-        of_reblurring: dict[str, Any] = {}
+        found, of_blur, reblurred, reblurred_mask = None, None, None, None
         if self.finds_blur_from_sharp:
-            assert self.framework.reblur is not None
             found = self._reblur(warped, blurry)
             of_blur = self._of_blur(found, blurry, mask, blur_map)
-            # Here the blur is given: only the deblurred picture can make it fit.
-            image = self.framework.reblur.reblur(deblurred, found.seeds.detach(), found.weights.detach())
-            found = replace(found, image=image)
-            of_reblurring = {"reblurred": found.image}
+            # Here the blur is given: only the deblurred picture can make it fit, where the blur is known.
+            reblurred, reblurred_mask = found.again(deblurred), _product(mask, found.confidence)
         elif self.framework.reblur is not None:
             found = self._reblur(deblurred, blurry)
-            of_reblurring = {"reblurred": found.image, "blur_map": blur_map, "seeds": found.seeds}
+            of_blur = self._of_map(found, None, blur_map)
+            reblurred = found.image
         loss = losses.second_stage(
             deblurred=deblurred,
             sharp=sharp,
@@ -183,8 +209,9 @@ class Objective(nn.Module):
             mask=mask,
             sharp_mask=align.mask(kind, backward, forward),
             blurry=blurry,
+            reblurred=reblurred,
+            reblurred_mask=reblurred_mask,
             config=self.loss_config,
-            **of_reblurring,
         )
         return Outcome(loss if of_blur is None else loss + of_blur, detached, warped, mask, forward, found)
 
@@ -195,18 +222,32 @@ class Objective(nn.Module):
         mask = align.mask(kind, flow, align.flow(sharp, image) if kind == "consistency" else None)
         return align.warp(sharp, flow), mask, flow
 
-    def _reblur(self, image: Tensor, blurry: Tensor) -> Reblurred:
+    def _reblur(self, image: Tensor, blurry: Tensor) -> Reblurred | ReblurredByDisks:
         assert self.framework.reblur is not None
         with self._networks(blurry):
-            found: Reblurred = self.framework.reblur(image, blurry)
-        return replace(found, image=found.image.float(), seeds=found.seeds.float(), weights=found.weights.float())
+            found: Reblurred | ReblurredByDisks = self.framework.reblur(image, blurry)
+        return found.float()
 
-    def _of_blur(self, found: Reblurred, blurry: Tensor, mask: Tensor | None, blur_map: Tensor | None) -> Losses:
-        return losses.blur_on_sharp(
-            reblurred_sharp=found.image,
-            blurry=blurry,
-            blur_map=blur_map,
-            seeds=found.seeds,
-            mask=mask,
-            config=self.loss_config,
-        )
+    def _of_blur(
+        self, found: Reblurred | ReblurredByDisks, blurry: Tensor, mask: Tensor | None, blur_map: Tensor | None
+    ) -> Losses:
+        """The loss of the blur found between the sharp image and the blurry one, and of the map that predicts it."""
+        explained = losses.reblurred_sharp(found.image, blurry, mask, self.loss_config)
+        return explained + self._of_map(found, mask, blur_map)
+
+    def _of_map(self, found: Reblurred | ReblurredByDisks, mask: Tensor | None, blur_map: Tensor | None) -> Losses:
+        """The map learns what was found, as far as that can be trusted."""
+        if self.predicts_radius:
+            assert blur_map is not None
+            trusted = _product(mask, found.confidence)
+            trusted = None if trusted is None else trusted.detach()
+            return losses.blur_radius(blur_map, found.radius.detach(), self.loss_config, trusted)
+        assert isinstance(found, Reblurred)  # `Framework` sees to it
+        return losses.blur_of_seeds(blur_map, found.seeds, self.loss_config)
+
+
+def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Of masks, where None is 1 everywhere."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first * second

@@ -13,6 +13,7 @@ from ..data import images
 from ..data.layouts import Pair
 from ..data.samples import WholePairs
 from ..flow import flow_colours
+from ..framework import Framework
 from ..reporting.pictures import Picture, blank, coloured, put_text, to_bytes
 from ..synthesis.defocus import Array
 from .objective import Objective, Outcome
@@ -44,10 +45,15 @@ def draw(objective: Objective, pairs: Sequence[Pair], target: str, device: torch
             sample: Any = samples[number]
             blurry, sharp = (_middle(sample[name])[None].to(device) for name in ("blurry", target))
             outcome = objective(blurry, sharp, "joint")
-            rows.append(_row(blurry, outcome, max(objective.framework.config.radii)))
+            rows.append(_row(blurry, outcome, _largest_radius(objective.framework)))
     width = max(row.shape[1] for row in rows)
     rows = [np.hstack([row, blank(row.shape[0], width - row.shape[1])]) for row in rows]
     return np.vstack([_captions(width), *rows])
+
+
+def _largest_radius(framework: Framework) -> float:
+    """Of the blur found, RMS pixels; 1 where none is looked for."""
+    return 1.0 if framework.reblur is None else float(framework.reblur.largest_radius)
 
 
 def write(path: Path, picture: Picture) -> None:
@@ -55,7 +61,7 @@ def write(path: Path, picture: Picture) -> None:
     images.write(path, picture.astype(np.float32) / np.float32(255))
 
 
-def _row(blurry: Tensor, outcome: Outcome, largest_radius: int) -> Picture:
+def _row(blurry: Tensor, outcome: Outcome, largest_radius: float) -> Picture:
     mask = torch.ones_like(blurry) if outcome.mask is None else outcome.mask.expand_as(blurry)
     reblurred = radius = None
     if outcome.reblurred is not None:

@@ -36,7 +36,8 @@ class Processes:
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, on the CPU, the same in each."""
         if self.count > 1:
-            dist.all_reduce(values)
+            with told_when_lost():
+                dist.all_reduce(values)
         return values.cpu()
 
     def gather(self, value: T) -> list[T]:
@@ -44,7 +45,8 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value)
+        with told_when_lost():
+            dist.all_gather_object(values, value)
         return values
 
     def from_first(self, compute: Callable[[], T]) -> T:
@@ -57,10 +59,35 @@ class Processes:
                 outcome[0] = compute()
             except Exception as error:
                 outcome[1] = error
-        dist.broadcast_object_list(outcome, src=0)
+        with told_when_lost():
+            dist.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the run has ended, so that this one cannot go on."""
+
+
+# How gloo and NCCL tell that the other side is gone.
+_LOST = ("connection closed by peer", "connection reset", "broken pipe", "remote process exited", "connection refused")
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error of PyTorch means that another process has ended."""
+    return any(words in str(error).lower() for words in _LOST)
+
+
+@contextmanager
+def told_when_lost() -> Iterator[None]:
+    """Raise LostProcessError where the block fails because another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        raise LostProcessError("another process of this run was lost") from error
 
 
 @contextmanager

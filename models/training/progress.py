@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from .validation import COLLAPSED
+
 
 class Progress:
     """Tells of one run.
@@ -53,8 +55,10 @@ class Progress:
 
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Show a record of metrics.jsonl."""
-        text = " ".join(f"{name} {value:.4f}" for name, value in record["parts"].items())
-        text = f"{record['stage']}: loss {record['loss']:.4f} ({text})"
+        text = f"{record['stage']}: no step was finite"
+        if record["loss"] is not None:
+            parts = " ".join(f"{name} {value:.4f}" for name, value in record["parts"].items())
+            text = f"{record['stage']}: loss {record['loss']:.4f} ({parts})"
         if record["psnr"] is not None:
             text += f" {record['psnr']:.2f} dB"
         if self.bar is not None:
@@ -71,12 +75,19 @@ class Progress:
     def validation(self, record: Mapping[str, Any]) -> None:
         """Show a record of validation.jsonl."""
         text = (
-            f"step {record['step']}: deblurred {record['deblurred_psnr']:.2f} dB, blurry {record['input_psnr']:.2f} dB"
+            f"step {record['step']}: deblurred {_decibels(record['deblurred_psnr'])}, "
+            f"blurry {_decibels(record['input_psnr'])}"
         )
         if record.get("reblurred_psnr") is not None:
             text += f", reblurred {record['reblurred_psnr']:.2f} dB"
         if record.get("blur_radius_correlation") is not None:
             text += f", blur radius correlation {record['blur_radius_correlation']:.3f}"
+        if record.get("map_radius_correlation") is not None:
+            text += f", from one image {record['map_radius_correlation']:.3f}"
+        if record.get("effective_blurs") is not None:
+            text += f", {record['effective_blurs']:.1f} effective blurs"
+            if record["effective_blurs"] < COLLAPSED:
+                text += ": the blur found has collapsed into one, and teaches nothing"
         text += f" ({record['protocol']}, {record['pairs']} pairs){', the best so far' if record['best'] else ''}"
         self.say(text)
         scores = {name: value for name, value in record.items() if isinstance(value, float)}
@@ -118,3 +129,7 @@ def memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _decibels(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.2f} dB"

@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.layouts import Pair
 from ..data.samples import WholePairs
 from ..flow import inside_mask
 from ..framework import Framework
+from ..networks import BlurRadiusNet, RadiusReblurringNet, Reblurred, ReblurredByDisks, ReblurringNet
 from .objective import Aligner
 from .processes import Processes
+
+# Sums of two radii over pixels, and what is told of them.
+MOMENTS = {"radius_moments": "blur_radius_correlation", "map_moments": "map_radius_correlation"}
+BIN = 0.25  # pixels: radii nearer than that count as one blur
+COLLAPSED = 1.5  # effective blurs below which the blur found tells nothing of the place
 
 
 def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
@@ -54,7 +61,9 @@ def validate(framework: Framework, pairs: Sequence[Pair], aligner: Aligner, proc
     Returns:
         The same in all processes, means over pairs: `pairs`, `protocol`, `deblurred_psnr`, `input_psnr`; with a
         reblurring network `reblurred_psnr`, of the deblurred picture reblurred, to the blurry one; and where the truth
-        is known too `blur_radius_correlation`, over all pixels of all pairs.
+        is known too `blur_radius_correlation`, over all pixels of all pairs. Of the blur found, `effective_blurs`, how
+        many different ones there are: `effective_number`; near 1 it has collapsed into a single one. Of a map of radii
+        `map_radius_correlation`, of the radius that a single image tells.
     """
     own = WholePairs(pairs)
     with evaluation_mode(framework):
@@ -63,7 +72,7 @@ def validate(framework: Framework, pairs: Sequence[Pair], aligner: Aligner, proc
             for number in range(processes.rank, len(pairs), processes.count)
         ]
     gathered = [result for part in processes.gather(results) for result in part]
-    names = [name for name in gathered[0] if name != "radius_moments"]
+    names = [name for name in gathered[0] if name not in MOMENTS and name != "histogram"]
     scores: dict[str, Any] = {
         "pairs": len(pairs),
         "protocol": "aligned" if "aligned" in own.truths else f"warped by {aligner.name}",
@@ -71,8 +80,11 @@ def validate(framework: Framework, pairs: Sequence[Pair], aligner: Aligner, proc
     # Sorted: sums of floats depend on the order, and that on how many processes there are.
     for name in names:
         scores[name] = float(np.mean(sorted(result[name] for result in gathered)))
-    if "radius_moments" in gathered[0]:
-        scores["blur_radius_correlation"] = _correlation([result["radius_moments"] for result in gathered])
+    for moments, name in MOMENTS.items():
+        if moments in gathered[0]:
+            scores[name] = _correlation([result[moments] for result in gathered])
+    if "histogram" in gathered[0]:
+        scores["effective_blurs"] = effective_number(np.sum([result["histogram"] for result in gathered], axis=0))
     return scores
 
 
@@ -91,11 +103,38 @@ def _score(framework: Framework, sample: Any, aligner: Aligner, device: torch.de
 
     scores: dict[str, Any] = {"deblurred_psnr": score(deblurred), "input_psnr": score(blurry)}
     if framework.reblur is not None:
-        reblurred = framework.reblur(deblurred, blurry)
-        scores["reblurred_psnr"] = psnr(float((reblurred.image - blurry).square().mean()))
+        found, reblurred = _find_blur(
+            framework.reblur, deblurred, blurry, sharp if aligned is None else aligned, aligner
+        )
+        scores["reblurred_psnr"] = psnr(float((reblurred - blurry).square().mean()))
+        radius = found.radius[0, 0].cpu().numpy()
+        scores["histogram"] = np.histogram(radius, np.arange(0, 64 + BIN, BIN))[0]
         if "blur_radius" in sample:
-            scores["radius_moments"] = _moments(reblurred.radius[0, 0].cpu().numpy(), sample["blur_radius"][0].numpy())
+            scores["radius_moments"] = _moments(radius, sample["blur_radius"][0].numpy())
+    if isinstance(framework.blur_map, BlurRadiusNet) and "blur_radius" in sample:
+        predicted = framework.blur_radius(blurry)[0, 0].cpu().numpy()
+        scores["map_moments"] = _moments(predicted, sample["blur_radius"][0].numpy())
     return scores
+
+
+def _find_blur(
+    network: ReblurringNet | RadiusReblurringNet, deblurred: Tensor, blurry: Tensor, sharp: Tensor, aligner: Aligner
+) -> tuple[Reblurred | ReblurredByDisks, Tensor]:
+    """The blur found, and the deblurred image blurred by it.
+
+    The published network finds it from the deblurred image, disks are found from the sharp image, warped.
+    """
+    if isinstance(network, ReblurringNet):
+        kernels = network(deblurred, blurry)
+        return kernels, kernels.image
+    disks = network(aligner.warp(sharp, aligner.flow(blurry, sharp)), blurry)
+    return disks, disks.again(deblurred)
+
+
+def effective_number(counts: NDArray[np.int64]) -> float:
+    """How many different values there are, of a histogram: e to the entropy of their shares; 1 for a single one."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def _moments(found: Any, true: Any) -> list[float]:

@@ -61,7 +61,7 @@ def test_jdrl_has_no_blur_map():
     blurry = torch.rand(1, 3, 16, 32, generator=torch.Generator().manual_seed(0))
     assert framework.blur_map is None
     with torch.no_grad():
-        expected = published.unet(checkpoint["G_state_dict"], blurry, None)
+        expected = published.unet(checkpoint["G_state_dict"], blurry.flip(1), None).flip(1)  # it sees BGR
         assert published.relative_error(framework(blurry), expected) < TOLERANCE
     assert sum(p.numel() for p in framework.deblur.parameters()) == pytest.approx(31.03e6, rel=1e-3)
 
@@ -74,6 +74,19 @@ def test_parameter_counts(imported):
     assert millions(imported["VGG_Deblur"].blur_map) == 0.066
     assert round(millions(imported["VGG_Deblur"].deblur), 2) == 31.05
     assert round(millions(imported["Restormer"].deblur), 2) == 26.13
+
+
+@pytest.mark.parametrize("name", ["VGG_Deblur", "Restormer"])
+def test_networks_that_see_bgr_are_turned_round(imported, name):
+    """All parts: the same results, of images and with results turned round."""
+    rgb, bgr = imported[name], import_official(published.checkpoint(name), channels="bgr")
+    blurry, sharp = torch.rand(2, 1, 3, 16, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(bgr(blurry.flip(1)), rgb(blurry).flip(1), atol=1e-5)
+        found, expected = bgr.reblur(sharp.flip(1), blurry.flip(1)), rgb.reblur(sharp, blurry)
+        assert torch.allclose(found.seeds, expected.seeds, atol=1e-4)
+        assert torch.allclose(found.image, expected.image.flip(1), atol=1e-5)
+        assert not torch.allclose(bgr(blurry), rgb(blurry), atol=1e-3)
 
 
 def test_prefixes_make_no_difference(imported):
@@ -102,11 +115,11 @@ def test_sizes_follow_from_the_shapes():
             "restormer",
             {"width": 8, "blocks": [1, 2, 1], "heads": [1, 2, 2], "refinement": 1, "expansion": 2.0},
         ),
-        reblur=ReblurConfig(width=12, blocks=1),
+        reblur=ReblurConfig(width=12, blocks=1, light="srgb"),
     )
     for config in (
         narrow,
-        FrameworkConfig(deblur=DeblurConfig("unet", {"width": 4, "depth": 3})),
+        FrameworkConfig(deblur=DeblurConfig("unet", {"width": 4, "depth": 3}), reblur=ReblurConfig(light="srgb")),
     ):
         ours = Framework(config).eval()
         again = import_official(as_published(ours))

@@ -197,7 +197,6 @@ def damaged(folder):
         (["PHOTOS/*.webp"], "*.webp"),
         (["EMPTY"], "holds no pictures"),
         (["PHOTOS", "--out", "PHOTOS"], "is to be deblurred, and would be written to: --out must be another folder"),
-        (["PHOTOS/a.png", "OTHER/a.png"], "would both be written to"),
         (["PHOTOS/a.png", "PHOTOS/a.jpg", "--blur-map"], "would both be written to"),
         (["PHOTOS", "--out", "/dev/null/out"], "cannot write to /dev/null/out: Not a directory"),
         (["PHOTOS", "--checkpoint", "EMPTY"], "config.json: No such file"),

@@ -7,10 +7,15 @@ from models.training.losses import (
     PUBLISHED_LOSSES,
     LossConfig,
     blur_map_ramp,
-    blur_on_sharp,
+    blur_of_seeds,
+    blur_radius,
+    brightness_loss,
     charbonnier,
     first_stage,
+    found_radius,
+    reblurred_sharp,
     second_stage,
+    unclipped,
     warm_up,
 )
 
@@ -48,6 +53,7 @@ def test_charbonnier_with_a_mask():
 def stage(**changes):
     names = ("deblurred", "sharp", "warped_sharp", "warped_deblurred", "reblurred", "blurry")
     tensors = dict(zip(names, pictures(len(names)), strict=True))
+    tensors["blurry"] = 0.9 * tensors["blurry"].sigmoid()  # nothing is clipped
     tensors.update(zip(("blur_map", "seeds"), pictures(2, channels=35), strict=True))
     generator = torch.Generator().manual_seed(3)
     for name in ("mask", "sharp_mask"):
@@ -86,21 +92,20 @@ def test_the_warm_up_is_what_the_second_stage_asks_of_the_reblurring():
 def test_the_blur_found_from_the_sharp_image():
     t = stage()
     whole = second_stage(**t).parts
-    given = {"reblurred_sharp": t["reblurred"], **{name: t[name] for name in ("blurry", "blur_map", "seeds")}}
-    losses = blur_on_sharp(**given, mask=t["mask"])
+    losses = reblurred_sharp(t["reblurred"], t["blurry"], t["mask"]) + blur_of_seeds(t["blur_map"], t["seeds"])
     assert losses.parts == {
         "reblurred_sharp": 0.5 * charbonnier(t["reblurred"], t["blurry"], mask=t["mask"]),
         **{name: whole[name] for name in ("blur_map", "seeds")},
     }
     assert losses.parts["seeds"] == 1e-3 * t["seeds"].square().mean()
-    without_map = blur_on_sharp(**{**given, "blur_map": None}, config=LossConfig(seeds=0.0))
-    assert without_map.parts == {"reblurred_sharp": whole["reblurred"]}
+    assert reblurred_sharp(t["reblurred"], t["blurry"]).parts == {"reblurred_sharp": whole["reblurred"]}
+    assert blur_of_seeds(None, t["seeds"], LossConfig(seeds=0.0)).total == 0
     both = first_stage(t["deblurred"], t["sharp"]) + losses
     assert list(both.parts) == ["deblurred", "reblurred_sharp", "blur_map", "seeds"]
     assert both.total == sum(both.parts.values())
 
 
-@pytest.mark.parametrize("name", ["eps", "reblurring", "blur_map", "seeds"])
+@pytest.mark.parametrize("name", ["eps", "reblurring", "blur_map", "seeds", "brightness"])
 def test_impossible_weights_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be a number of at least 0, got -1"):
         LossConfig(**{name: -1.0})
@@ -150,6 +155,59 @@ def test_the_seeds_are_no_target_that_moves_but_as_published():
         second_stage(**t, config=config).parts["blur_map"].backward()
         assert t["blur_map"].grad.abs().max() > 0
         assert (t["seeds"].grad is not None) == moves
+
+
+def test_clipped_highlights_are_left_out_of_the_reblurring():
+    t = stage()
+    t["blurry"][0, 1, 2, 3] = 1.0
+    for losses in (reblurred_sharp(t["reblurred"], t["blurry"]), second_stage(**t)):
+        moved = t["reblurred"].clone().requires_grad_()
+        (reblurred_sharp(moved, t["blurry"]).total).backward()
+        assert (moved.grad[0, :, 2, 3] == 0).all()
+        assert (moved.grad != 0).sum() == moved.numel() - 3
+        assert losses.total.isfinite()
+    assert unclipped(t["blurry"], PUBLISHED_LOSSES) is None
+    with pytest.raises(ValueError, match="clipped must be above 0 and at most 1, got 0"):
+        LossConfig(clipped=0.0)
+
+
+def test_where_the_blur_is_not_known_the_deblurred_image_is_free():
+    t = stage()
+    t["reblurred"].requires_grad_()
+    second_stage(**t, reblurred_mask=t["mask"]).parts["reblurred"].backward()
+    assert torch.equal(t["reblurred"].grad != 0, (t["mask"] != 0).expand(-1, 3, -1, -1))
+
+
+def test_brightness_is_that_of_squares():
+    image = torch.rand(1, 3, 16, 24, dtype=torch.float64)
+    textured = image + 0.1 * (-1.0) ** torch.arange(24)
+    assert brightness_loss(textured, image) == pytest.approx(0)
+    assert brightness_loss(image + 0.02, image) == pytest.approx(0.02)
+    parts = first_stage(image + 0.02, image, LossConfig(brightness=0.5)).parts
+    assert parts["brightness"] == pytest.approx(0.01)
+
+
+def test_the_radius_of_a_map():
+    radius = torch.tensor([0.0, 1.0, 3.5]).reshape(1, 1, 1, 3)
+    certain = torch.cat([(radius + 0.5).log(), torch.full_like(radius, -2)], dim=1)
+    config = LossConfig(blur_map=1.0)
+    assert blur_radius(certain, radius, config).total == pytest.approx(-2)
+    off = certain + torch.tensor([0.3, 0.0]).reshape(1, 2, 1, 1)
+    assert blur_radius(off, radius, config).total == pytest.approx(-2 + 0.3 * 2.718281828**2, rel=1e-5)
+    # The spread that explains an error best is the error.
+    spread = torch.tensor([0.3]).log().item()
+    best = torch.cat([off[:, :1], torch.full_like(radius, spread)], dim=1)
+    assert blur_radius(best, radius, config).total < blur_radius(best + 0.1 * (best == spread), radius, config).total
+    confidence = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+    wrong = torch.cat([certain[:, :1] + torch.tensor([0.0, 2.0, 2.0]), certain[:, 1:]], dim=1)
+    assert blur_radius(wrong, radius, config, confidence).total == pytest.approx(-2)
+
+
+def test_the_radius_found_is_compared_with_the_truth():
+    radius = torch.tensor([0.5, 3.5]).reshape(1, 1, 1, 2)
+    assert found_radius(radius, radius, LossConfig()).total == 0
+    expected = 0.5 * (torch.tensor([2.0, 1.25]).log().mean() + 0.5 * 1.0)
+    assert found_radius(radius + 1, radius, LossConfig()).total == pytest.approx(expected.item())
 
 
 def test_the_ramp():

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 import reblur_ops
+from models.core.tensors import pad_to_multiple
 from models.networks import BlurMapNet, CompactNet, OwnNet, ReblurringNet, Restormer, UNet, pooled_statistics
-from models.networks.layers import SqueezeExcite, pad_to_multiple
+from models.networks.initialization import initialize_as_published
+from models.networks.layers import SqueezeExcite
 
 RADII = (1, 3)
 MAP_CHANNELS, _ = reblur_ops.map_channels(RADII)
@@ -307,3 +309,19 @@ def test_squeeze_excite_has_the_published_weights():
         "excite.weight": (38, 2),
     }
     assert isinstance(module.squeeze, nn.Linear)
+
+
+def test_published_initialization():
+    torch.manual_seed(0)
+    unet, blur_map, reblur = UNet(depth=3, width=16), BlurMapNet(RADII), ReblurringNet(RADII)
+    for network in (unet, blur_map, reblur):
+        initialize_as_published(network)
+    kernel = unet.encoder[1][0].weight  # 3 × 3, 32 outputs: variance 2 / (32 · 9)
+    assert kernel.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)
+    assert all((module.bias == 0.1).all() for module in blur_map.modules() if isinstance(module, torch.nn.Conv2d))
+    inner = reblur.seeds.blocks[0].conv1.weight
+    assert inner.std().item() == pytest.approx((2 / (2 * 64 * 9)) ** 0.5, rel=0.05)
+    compact = CompactNet(MAP_CHANNELS, width=4)
+    before = [parameter.clone() for parameter in compact.parameters()]
+    initialize_as_published(compact)
+    assert all(map(torch.equal, before, compact.parameters()))

@@ -62,7 +62,12 @@ def test_it_says_what_the_run_left_behind(written):
     text = written.read_text()
     assert "25.50 dB" in text
     assert "+1.25 dB" in text
-    for part in ("Loss", "PSNR in training (dB)", "PSNR in validation (dB)", "Blur radius in validation"):
+    for part in (
+        "Loss",
+        "PSNR in training (dB)",
+        "PSNR in validation (dB)",
+        "Correlation of the blur radius with the truth",
+    ):
         assert f'aria-label="{part}"' in text
     assert text.count("<polyline") == 3 + 1 + 2 + 1
     for protocol in ("raw", "aligned", "warped", "shift"):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,7 @@ from models.training.config import (
 from models.training.losses import PUBLISHED_LOSSES, blur_map_ramp
 from models.training.objective import Aligner
 from models.training.processes import Processes
+from models.training.state import State, make_state, precision_of
 from models.training.validation import spread, validate
 
 TINY = [
@@ -247,10 +249,10 @@ def test_schedules():
 )
 def test_the_precision_follows_the_device(monkeypatch, capabilities, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert loop.precision_of(OptimizerConfig(precision="auto"), torch.device("cpu")) == precision
-    assert loop.precision_of(OptimizerConfig(precision="float16"), torch.device("cpu")) == "float16"
+    assert precision_of(OptimizerConfig(precision="auto"), torch.device("cpu")) == precision
+    assert precision_of(OptimizerConfig(precision="float16"), torch.device("cpu")) == "float16"
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert loop.precision_of(OptimizerConfig(precision="auto"), torch.device("cpu")) == "float32"
+    assert precision_of(OptimizerConfig(precision="auto"), torch.device("cpu")) == "float32"
 
 
 def test_configurations_are_compared_but_for_what_is_free():
@@ -346,7 +348,7 @@ def test_options_train(config_file, tmp_path, overrides):
     assert list(metrics[-1]["parts"]) == ["deblurred", "sharp", *there]
     assert metrics[-1]["skipped"] == 0
     assert all(np.isfinite(record["loss"]) for record in metrics)
-    before, after = (loop.make_state(config, torch.device("cpu")).framework, Framework.from_pretrained(run / "latest"))
+    before, after = (make_state(config, torch.device("cpu")).framework, Framework.from_pretrained(run / "latest"))
     for name, part in before.named_children():
         trained = getattr(after, name).state_dict()
         changed = [not torch.equal(tensor, trained[key]) for key, tensor in part.state_dict().items()]
@@ -409,7 +411,7 @@ def interrupt_at(monkeypatch, step, number=signal.SIGINT):
 UNET = "framework.deblur={network: unet, options: {width: 4, depth: 2, dropout: 0.4}}"
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(
     config_file, tmp_path, monkeypatch, capsys, number, status
 ):
@@ -492,15 +494,15 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on(config_file, tmp_path, monk
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert train(config_file, whole) == 0
     with monkeypatch.context() as patch:
-        save = torch.save
+        write = folder_module.write_torch
 
         def full(value, file):
             if value.get("step") == 4:
                 file.write(b"as far as it went")
                 raise OSError(28, "No space left on device")
-            save(value, file)
+            write(value, file)
 
-        patch.setattr(folder_module.torch, "save", full)
+        patch.setattr(folder_module, "write_torch", full)
         assert train(config_file, run) == 1
     error = capsys.readouterr().err
     assert "No space left on device" in error
@@ -547,11 +549,77 @@ def test_a_loss_that_is_not_finite_is_named_and_kept(config_file, tmp_path, pois
 
 def test_too_many_skipped_steps_end_the_run(config_file, tmp_path, poisoned, capsys, monkeypatch):
     monkeypatch.setattr(loop, "MOST_SKIPPED", 2)
-    monkeypatch.setattr(loop, "_backward", lambda *_: float("nan"))
+    monkeypatch.setattr(State, "backward", lambda *_: float("nan"))
     assert train(config_file, tmp_path / "run") == 1
     captured = capsys.readouterr()
     assert "step 0: the gradient is not finite, though the loss is; skipped" in captured.out
-    assert "step 1: the last 2 steps were not finite" in captured.err
+    assert "the run has diverged: the last 2 steps up to step 1 were not finite; begin anew" in captured.err
+
+
+def test_a_run_that_has_diverged_keeps_what_was_sound_and_does_not_go_on(config_file, tmp_path, capsys, monkeypatch):
+    run, backward = tmp_path / "run", State.backward
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 4)
+
+    def diverging(state, *arguments):
+        norm = backward(state, *arguments)
+        return norm if state.step < 1 else float("nan")
+
+    monkeypatch.setattr(State, "backward", diverging)
+    options = ["output.checkpoints=1", "output.keep=1", "output.validation=0", "schedule.steps=9"]
+    assert train(config_file, run, *options) == 1
+    error = capsys.readouterr().err
+    advice = f"start.framework={run}/checkpoints/step-0000001 out=FOLDER with an optimizer.lr below 0.002"
+    assert "the last 4 steps up to step 4 were not finite" in error
+    assert advice in error
+    assert "resume=auto" not in error
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-0000001", "step-0000004"]
+    # Nothing was learnt in between, and what was not there is not 0.
+    assert [record["loss"] is None for record in lines(run / "metrics.jsonl")] == [False, True, True, True]
+    # The streak goes on where it was.
+    assert train(config_file, run, *options, "resume=auto") == 1
+    assert "the last 4 steps" in capsys.readouterr().err
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
+    assert train(config_file, run, *options, "resume=auto") == 2
+    assert advice in capsys.readouterr().err
+
+
+def test_a_score_that_is_not_finite_is_null_and_never_the_best(config_file, tmp_path, monkeypatch):
+    run, validate = tmp_path / "run", loop.validate
+    monkeypatch.setattr(loop, "validate", lambda *args: validate(*args) | {"deblurred_psnr": float("nan")})
+    assert train(config_file, run) == 0
+    told = [(record["deblurred_psnr"], record["best"]) for record in lines(run / "validation.jsonl")]
+    assert told == [(None, False)] * 2
+    assert not (run / "best").exists()
+
+
+def test_a_damaged_checkpoint_names_the_last_whole_one(config_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(config_file, run) == 0
+    weights = run / "checkpoints/step-0000006/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert train(config_file, run, "resume=auto") == 2
+    error = capsys.readouterr().err
+    assert "model.safetensors" in error
+    assert f"without the folder {run}/checkpoints/step-0000006, resume=auto goes on after step 4" in error
+
+
+def test_pairs_that_have_moved_are_the_same_pairs(config_file, data, tmp_path):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    options = ["schedule.steps=4", "output.checkpoints=2"]
+    assert train(config_file, run, *options) == 0
+    moved.symlink_to(data)
+    (run / "checkpoints/step-0000004").rename(tmp_path / "gone")
+    assert train(config_file, run, *options, f"data.train=['sdd:{moved}']", "resume=auto") == 0
+    assert [record["step"] for record in lines(run / "environment.jsonl")] == [0, 3]
+
+
+def test_another_schedule_is_another_run_and_told_how_to_begin(config_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(config_file, run) == 0
+    assert train(config_file, run, "schedule.steps=9", "resume=auto") == 2
+    error = capsys.readouterr().err
+    assert f"schedule.steps differ; {run}/config.yaml has it" in error
+    assert f"start.framework={run}/latest out=FOLDER begins another run with its weights" in error
 
 
 # At any scale
@@ -561,6 +629,26 @@ def torchrun(count, *arguments):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command = [*launcher, "-m", "models", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_signal_to_all_processes_saves_with_loader_workers(config_file, tmp_path, count):
+    """As a scheduler and torchrun send it: to each process, and to those that load for it."""
+    run = tmp_path / "run"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if count == 2 else []
+    options = ["data.workers=1", "schedule.steps=100000", "output.validation=0", "output.checkpoints=0", f"out={run}"]
+    command = [sys.executable, *launcher, "-m", "models", "train", "--config", str(config_file), *TINY, *options]
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    while process.poll() is None and not (run / "metrics.jsonl").exists():
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    printed, _ = process.communicate(timeout=100)
+    assert b"resume=auto goes on" in printed, printed.decode()
+    assert b"DataLoader worker" not in printed
+    assert process.returncode == 143 or count == 2  # torchrun has a status of its own
+    assert saved(run)["step"] == lines(run / "metrics.jsonl")[-1]["step"] >= 1
 
 
 def test_two_processes_follow_one(config_file, tmp_path, poisoned):

@@ -1,0 +1,186 @@
+"""Pairs made while training: the same for any batch, and blurred, noisy and coded as lenses and cameras do it."""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from models.blur import disk_rms, to_linear
+from models.data.layouts import DataError
+from models.synthesis.aperture import Apertures, draw_apertures, kernels, rms_radius
+from models.synthesis.camera import Cameras, develop, jpeg, photograph
+from models.synthesis.generator import GeneratorConfig, PairGenerator
+from models.synthesis.photographs import Original
+from models.synthesis.textures import Textures, block_sharpness
+
+CPU = torch.device("cpu")
+PLAIN = GeneratorConfig(blur=3.0, layers=1, slant=0.0, highlights=0.0, noise=0.0, quality=(95, 95), shift=4.0)
+
+
+def apertures(**changes):
+    zero = torch.zeros(1)
+    values = dict.fromkeys(("blades", "turn", "ring", "cut", "softness", "dispersion"), zero)
+    return Apertures(**values | {name: torch.tensor([value]) for name, value in changes.items()})
+
+
+def cameras(**changes):
+    names = [field.name for field in dataclasses.fields(Cameras)]
+    return Cameras(**dict.fromkeys(names, torch.zeros(1)) | {k: torch.tensor([float(v)]) for k, v in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def originals():
+    return [Original("astronaut"), Original("coffee")]
+
+
+@pytest.fixture(scope="module")
+def generator(originals):
+    return PairGenerator(originals, GeneratorConfig(blur=4.0), 48, 3, CPU)
+
+
+def test_a_round_aperture_is_the_disk_of_the_operators():
+    coc = torch.tensor([[0.0, 0.4, 1.0, 2.5, 6.0]])
+    disks = kernels(coc, apertures(), 8)[0, :, 1]
+    offset = torch.arange(-8.0, 9.0)
+    expected = (coc[0, :, None, None].clamp_min(0.5) + 0.5 - torch.hypot(offset[:, None], offset)).clamp(0, 1)
+    expected = expected / expected.sum((1, 2), keepdim=True)
+    assert torch.allclose(disks, expected, atol=1e-6)
+    assert torch.allclose(rms_radius(disks), disk_rms(coc[0]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shape", [{"blades": 6.0}, {"blades": 5.0, "turn": 0.4}, {"ring": 0.7}, {"cut": 0.6}, {"softness": 0.8}]
+)
+def test_apertures_keep_the_light_and_differ_from_a_disk(shape):
+    coc = torch.tensor([[5.0]])
+    kernel, disk = kernels(coc, apertures(**shape), 9), kernels(coc, apertures(), 9)
+    assert kernel.min() >= 0
+    assert torch.allclose(kernel.sum((-2, -1)), torch.ones(1, 1, 3), atol=1e-5)
+    assert (kernel - disk).abs().sum() > 0.05 * 3
+    assert rms_radius(kernel)[0, 0, 1] == pytest.approx(5 / math.sqrt(2), rel=0.3)
+
+
+def test_a_polygon_has_the_area_of_the_disk_and_blue_may_be_larger():
+    hexagon = kernels(torch.tensor([[12.0]]), apertures(blades=6.0), 16)[0, 0, 1]
+    assert (hexagon > hexagon.max() / 2).sum().item() == pytest.approx(math.pi * 12.25**2, rel=0.06)
+    red, green, blue = rms_radius(kernels(torch.tensor([[6.0]]), apertures(dispersion=0.05), 9)[0, 0])
+    assert red < green < blue
+    assert blue / green == pytest.approx(1.05, abs=0.01)
+
+
+@pytest.mark.parametrize("subsampled", [0, 1])
+@pytest.mark.parametrize("quality", [30, 60, 95])
+def test_jpeg_is_that_of_libjpeg(quality, subsampled):
+    picture = np.ascontiguousarray(skimage.data.astronaut()[96:240, 160:320])
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    _, coded = cv2.imencode(".jpg", picture[..., ::-1], options)
+    expected = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32)
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    found = 255 * jpeg(image, torch.tensor([float(quality)]), torch.tensor([float(subsampled)])).clamp(0, 1)
+    found = found[0].permute(1, 2, 0).numpy()
+    loss, difference = (np.sqrt(np.mean((other - expected) ** 2)) for other in (picture, found))
+    assert difference < 0.35 * loss + 0.7  # libjpeg rounds to integers in between, and interpolates chroma otherwise
+    assert torch.equal(jpeg(image, torch.zeros(1), torch.zeros(1)), image)
+
+
+def test_a_camera_adds_what_it_is_told():
+    light = torch.full((1, 3, 64, 64), 0.2)
+    noise = torch.randn(light.shape, generator=torch.Generator().manual_seed(0))
+    clean = develop(light, cameras())
+    assert (photograph(light, cameras(), noise) - clean).abs().max() <= 0.5 / 255 + 1e-6
+    assert (photograph(light, cameras(grain=0.02), noise) - clean).std() == pytest.approx(0.02, rel=0.05)
+    shot = to_linear(photograph(light, cameras(photons=1e-3), noise))
+    assert shot.std() == pytest.approx(math.sqrt(1e-3 * 0.2), rel=0.1)
+    assert (to_linear(photograph(light, cameras(reading=0.01), noise))).std() == pytest.approx(0.01, rel=0.1)
+    clumped = photograph(light, cameras(grain=0.02, clumping=0.8), noise) - clean
+    assert (clumped[..., 1:] * clumped[..., :-1]).mean() > 0.2 * clumped.square().mean()
+
+
+def test_sharpness_tells_sharp_soft_and_flat():
+    photograph = np.asarray(skimage.data.grass(), np.float32)[:256, :256, None].repeat(3, 2) / np.float32(255)
+    assert np.nanmean(block_sharpness(photograph)) > 0.6
+    assert np.nanmean(block_sharpness(cv2.GaussianBlur(photograph, (0, 0), 3))) < 0.1
+    assert np.isnan(block_sharpness(np.full((64, 64, 3), 0.5, np.float32))).all()
+
+
+def test_soft_photographs_are_left_out(originals):
+    textures = Textures(originals, 64, CPU)
+    soft = [texture._replace(sharpness=np.zeros_like(texture.sharpness)) for texture in textures.photographs[0]]
+    dark = [texture._replace(pixels=torch.zeros_like(texture.pixels)) for texture in soft]
+    textures.photographs[0] = dark
+    drawn = [textures.draw(np.random.default_rng(number)) for number in range(20)]
+    assert sum(float(crop.max()) > 0 for crop in drawn) >= 19  # of each, one in 2^8 finds nothing else
+
+
+def test_a_sample_depends_on_its_number_alone(generator):
+    whole = generator.batch(range(6))
+    assert {name: tuple(values.shape) for name, values in whole.items()} == {
+        "blurry": (6, 3, 48, 48),
+        "sharp": (6, 3, 48, 48),
+        "aligned": (6, 3, 48, 48),
+        "blur_radius": (6, 1, 48, 48),
+    }
+    for name, values in generator.batch([4, 1]).items():
+        assert torch.equal(values, whole[name][[4, 1]]), name
+    assert not torch.equal(whole["blurry"][0], whole["blurry"][1])
+    assert all(values.min() >= 0 and values.max() <= 1 for name, values in whole.items() if name != "blur_radius")
+    steps = 255 * whole["blurry"]
+    assert torch.allclose(steps, steps.round(), atol=1e-3)
+
+
+def test_what_is_in_focus_stays(originals):
+    made = PairGenerator(originals, dataclasses.replace(PLAIN, in_focus=1.0), 48, 0, CPU).batch(range(8))
+    assert (made["blur_radius"] == 0).all()
+    error = (made["blurry"] - made["aligned"]).square().mean((1, 2, 3)).sqrt()
+    assert error.min() < 0.5 / 255  # without JPEG only rounding
+    assert error.max() < 10 / 255  # JPEG with halved chroma, of saturated colours
+
+
+def test_the_blur_is_the_one_that_it_says(originals):
+    config = dataclasses.replace(PLAIN, in_focus=0.0, small=0.0)
+    made = PairGenerator(originals, config, 64, 1, CPU).batch(range(24))
+    radius = made["blur_radius"].mean((1, 2, 3))
+    assert radius.max() < 3 / math.sqrt(2) * 1.5
+    fine = [(made[name][..., 1:] - made[name][..., :-1]).abs().mean((1, 2, 3)) for name in ("blurry", "aligned")]
+    kept = fine[0] / fine[1]
+    assert kept[radius > 1.5].mean() < 0.7 < 0.9 < kept[radius < 0.4].mean()
+
+
+def test_the_misaligned_sharp_picture_has_moved_no_farther_than_told(originals):
+    made = PairGenerator(originals, PLAIN, 64, 2, CPU).batch(range(4))
+    for sharp, aligned in zip(made["sharp"], made["aligned"], strict=True):
+        one, other = (np.ascontiguousarray(image.mean(0).numpy() * 255).astype(np.uint8) for image in (aligned, sharp))
+        flow = cv2.calcOpticalFlowFarneback(one, other, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        assert 0.2 < np.median(np.hypot(*np.moveaxis(flow, 2, 0))) < 4 * math.sqrt(2) + 0.5
+    aligned_only = PairGenerator(originals, PLAIN, 64, 2, CPU).batch(range(2), misaligned=False)
+    assert torch.equal(aligned_only["sharp"], aligned_only["aligned"])
+    assert torch.equal(aligned_only["aligned"], made["aligned"][:2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blur": 0.0}, "blur must be from 0.5 to 64, got 0.0"),
+        ({"layers": 0}, "layers must be from 1 to 8"),
+        ({"quality": (90, 60)}, r"quality must be two numbers, 1 to 100, rising, got \[90, 60\]"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        GeneratorConfig(**changes)
+
+
+def test_small_photographs_are_named(originals):
+    with pytest.raises(DataError, match="coffee must have 720 pixels each way"):
+        PairGenerator(originals, GeneratorConfig(), 640, 0, CPU)
+
+
+def test_half_of_the_apertures_are_plain():
+    drawn = draw_apertures([np.random.default_rng(number) for number in range(200)])
+    plain = (drawn.blades == 0) & (drawn.ring == 0) & (drawn.cut == 0) & (drawn.dispersion == 0)
+    assert 0.4 < plain.float().mean() < 0.6

@@ -261,11 +261,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no GPU is visible to torch: nothing was done")
     limits = dict.fromkeys(STEPS, 86400) if arguments.no_limits else LIMITS
-    if arguments.only == ["measure"]:
-        steps = {"measure": functools.partial(measure, results=arguments.results)}
-    else:
-        steps = {**STEPS, "measure": functools.partial(measure_afresh, results=arguments.results)}
-    failed = [name for name in STEPS if name in arguments.only and not steps[name](limits[name])]
+    measuring = measure if arguments.only == ["measure"] else measure_afresh
+    steps = dict(STEPS)
+    steps["measure"] = functools.partial(measuring, results=arguments.results)
+    failed = [name for name in steps if name in arguments.only and not steps[name](limits[name])]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

@@ -63,13 +63,14 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_SOURCES)
 
-BENCHMARKS := startup operator families limit training_step networks pictures tables
+BENCHMARKS := startup operator families limit training_step networks pictures
 
 bench: $(VENV)/.built
-	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --results benchmarks/results; done
+	$(BIN)/python -m benchmarks.tables
 
 ablation: $(VENV)/.built
-	$(BIN)/python -m benchmarks.ablation
+	$(BIN)/python -m benchmarks.ablation --results benchmarks/results
 
 instructions: $(VENV)/.built
 	$(BIN)/python -m benchmarks.instructions
@@ -79,10 +80,10 @@ cuda-check: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.cuda_instructions
 
 gpu:
-	$(PYTHON) -m benchmarks.gpu
+	$(PYTHON) -m benchmarks.gpu --results benchmarks/results
 
 gpu-rest:
-	$(PYTHON) -m benchmarks.gpu --only measure --no-limits
+	$(PYTHON) -m benchmarks.gpu --only measure --no-limits --results benchmarks/results
 
 # Isolated: the build takes its tools by itself, and the torch of the virtual environment.
 packages: $(VENV)/.installed

@@ -553,11 +553,7 @@ def spelt(values: Sequence[float], digits: int, sign: str = "") -> str:
 
 def table(rows: Sequence[Row], blurry: Scores) -> str:
     """Markdown, of one misalignment: each variant, and what it gains over another, seed by seed."""
-    lines = [
-        "| variant | | PSNR, dB | gain, dB, over | SSIM | blur radius, correlation | ms a step |",
-        "|---|---|---:|---:|---:|---:|---:|",
-        f"| | the blurry pictures | {blurry.psnr:.2f} | | {blurry.ssim:.4f} | | |",
-    ]
+    lines = [["", "the blurry pictures", f"{blurry.psnr:.2f}", "", f"{blurry.ssim:.4f}"]]
     psnr = {
         variant.name: {row.seed: row.result.scores.psnr for row in rows if row.variant == variant.name}
         for variant in VARIANTS
@@ -576,8 +572,9 @@ def table(rows: Sequence[Row], blurry: Scores) -> str:
             spelt([result.scores.radius for result in results if result.scores.radius is not None], 3),
             harness.milliseconds(statistics.median(times)) if times else "",
         ]
-        lines.append(f"| {variant.name} | {variant.description} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([variant.name, variant.description, *cells])
+    numbers = ("PSNR, dB:", "gain, dB, over:", "SSIM:", "blur radius, correlation:", "ms a step:")
+    return harness.markdown(("variant", "", *numbers), lines)
 
 
 def page(study: Study, rows: Sequence[Row], blurry: Mapping[float, Scores], scored: int, where: str) -> str:
@@ -645,7 +642,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), metavar="DIR", help="folder for the runs")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder for the pairs (default: OUT/data)")
-    parser.add_argument("--results", type=Path, default=harness.RESULTS, metavar="DIR", help="folder for the tables")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="folder for the tables (default: OUT)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--workers",
@@ -695,12 +692,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     try:
         study = study_of(args)
-        for folder in (args.out, args.results):
+        results = args.results or args.out
+        for folder in (args.out, results):
             writable_folder(folder)
         study.make_pairs()
         jobs = study.jobs()
         run_all(jobs, study.workers)
-        save(study, jobs, "ablation-full" if args.full else "ablation", args.results)
+        save(study, jobs, "ablation-full" if args.full else "ablation", results)
     except KeyboardInterrupt:
         return _failed("interrupted; the same command goes on", 130)
     except BrokenProcessPool:

@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, default=harness.RESULTS, help="the folder to write to")
+    harness.add_results(parser)
     args = parser.parse_args()
     made = list(scenes(args.scenes, args.seed))
     found = find(load_framework(args.checkpoint), made)

@@ -179,13 +179,13 @@ def summary(rows: list[Row]) -> str:
 def table(rows: list[Row], by: str) -> str:
     """Markdown: each contender's mean error by blur or by motion, and the part of pixels off by more than one."""
     columns = list(dict.fromkeys(getattr(row, by) for row in rows))
-    lines = [f"| DIS | {' | '.join(columns)} | all | ms |", "|---|" + "---:|" * (len(columns) + 2)]
+    cells = []
     for contender in dict.fromkeys(row.contender for row in rows):
         own = [row for row in rows if row.contender == contender]
-        cells = [summary([row for row in own if getattr(row, by) == column]) for column in columns]
+        means = [summary([row for row in own if getattr(row, by) == column]) for column in columns]
         ms = np.median([row.ms for row in own])
-        lines.append(f"| {contender} | {' | '.join(cells)} | {summary(own)} | {harness.milliseconds(float(ms))} |")
-    return "\n".join(lines)
+        cells.append([contender, *means, summary(own), harness.milliseconds(float(ms))])
+    return harness.markdown(("DIS", *(f"{column}:" for column in columns), "all:", "ms:"), cells)
 
 
 def page(rows: list[Row], where: dict[str, Any]) -> str:
@@ -205,14 +205,11 @@ def page(rows: list[Row], where: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    harness.add_results(parser)
+    arguments = parser.parse_args()
     rows = measure("chosen on", CHOSEN_ON, SIZE) + measure("held back", MEASURED_ON, SIZE)
-    where = harness.environment()
-    text = page(rows, where)
-    print(text)
-    harness.RESULTS.mkdir(exist_ok=True)
-    (harness.RESULTS / "flow.md").write_text(text)
-    print(f"written: {harness.RESULTS / 'flow'}.md")
+    harness.save("flow", rows, page(rows, harness.environment()), arguments.results)
 
 
 if __name__ == "__main__":

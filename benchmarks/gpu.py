@@ -4,8 +4,8 @@
     python3 -m benchmarks.gpu --only measure --no-limits               (make gpu-rest: the measurements still missing)
 
 Needs no network and no virtual environment: the python3 that runs it, with torch for CUDA, numpy, pytest and a CUDA
-toolkit. Writes benchmarks/results/<device>.json and .md, row by row; a rerun goes on where the last one ended. A step
-that fails is told at the end; the others still run.
+toolkit. Writes <device>.json and .md into the folder --results, row by row; a rerun goes on where the last one ended. A
+step that fails is told at the end; the others still run.
 """
 
 import argparse
@@ -17,19 +17,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from benchmarks import counts
+from benchmarks import cases, counts, harness
+from benchmarks.cases import DIRECTIONS, OPERATORS, Case
 from benchmarks.gpu_record import Planned, Record
-from benchmarks.gpu_timing import copy_bandwidth, milliseconds
 from reblur_ops.testing import TOLERANCE
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "runs" / "gpu"
 # Seconds of each step under `make gpu`.
 LIMITS = {"build": 210, "test": 150, "sanitize": 60, "measure": 180}
 SIZES = ((1, 3, 1080, 1920), (1, 3, 256, 256), (8, 3, 256, 256), (1, 3, 2160, 3840))
@@ -44,17 +44,11 @@ IMPLEMENTATIONS = {
     "taps": None,  # benchmarks.rivals.taps
     "triton": None,  # benchmarks.rivals.triton_reblur, where triton is installed
 }
-RADIUS = 7
-# The other operators: a function of reblur_ops with its options, and the channels of its parameters.
-OPERATORS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
-    "reblur": ("reblur", {}, (35, 8)),
-    "reblur-scatter": ("reblur", {"direction": "scatter"}, (35, 8)),
-    "gaussian_blur": ("gaussian_blur", {"radius": RADIUS}, (1,)),
-    "gaussian_blur-scatter": ("gaussian_blur", {"radius": RADIUS, "direction": "scatter"}, (1,)),
-    "disk_blur": ("disk_blur", {"max_radius": RADIUS}, (1,)),
-    "disk_blur-scatter": ("disk_blur", {"max_radius": RADIUS, "direction": "scatter"}, (1,)),
-    "radial_blur": ("radial_blur", {}, (RADIUS + 1,)),
-    "radial_blur-scatter": ("radial_blur", {"direction": "scatter"}, (RADIUS + 1,)),
+# By name: an operator in one direction.
+CASES = {
+    op if direction == "gather" else f"{op}-{direction}": Case(op, direction)
+    for op in OPERATORS
+    for direction in DIRECTIONS
 }
 SANITIZED = "import torch; from reblur_ops.testing import problem, run; p = problem(40, 70, batch=1); " + (
     "p = p._replace(**{n: getattr(p, n).cuda().float() for n in ('image', 'seeds', 'weights', 'grad_output')}); "
@@ -110,10 +104,8 @@ def implementations() -> list[str]:
     return list(IMPLEMENTATIONS)
 
 
-def function(op: str, impl: str) -> Callable[..., Tensor]:
-    """What is called with the image and the parameters."""
-    import reblur_ops
-
+def function(case: Case, impl: str) -> harness.Function:
+    """(image, parameters…) -> output by an implementation."""
     if impl == "taps":
         from benchmarks.rivals import taps
 
@@ -122,62 +114,22 @@ def function(op: str, impl: str) -> Callable[..., Tensor]:
         from benchmarks.rivals import triton_reblur
 
         return triton_reblur.reblur
-    name, options, _ = OPERATORS[op]
-    operator: Callable[..., Tensor] = functools.partial(getattr(reblur_ops, name), **options)
-    if impl == "torch-compiled":
-        operator = torch.compile(operator)
+    operator = cases.function(case)
     backend = IMPLEMENTATIONS[impl]
     assert backend is not None
-
-    def answered(*tensors: Tensor) -> Tensor:
-        with reblur_ops.use_backend(backend):
-            return operator(*tensors)
-
-    return answered
+    return harness.on_backend(backend, torch.compile(operator) if impl == "torch-compiled" else operator)
 
 
-def make_call(
-    op: str, impl: str, pass_: str, tensors: Sequence[Tensor], grad_output: Tensor
-) -> Callable[[], list[Tensor]]:
-    operator = function(op, impl)
-
-    def forward() -> list[Tensor]:
-        with torch.no_grad():
-            return [operator(*tensors)]
-
-    def forward_backward() -> list[Tensor]:
-        return list(torch.autograd.grad(operator(*leaves), leaves, grad_output))
-
-    if pass_ == "forward":
-        return forward
-    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-    return forward_backward
-
-
-def inputs(op: str, shape: counts.Shape, dtype: torch.dtype, device: str = "cuda") -> tuple[list[Tensor], Tensor]:
-    """Image and parameters, radii spread evenly over what the window holds, and the gradient of the output."""
-    n, c, h, w = shape
-    generator = torch.Generator(device).manual_seed(0)
-
-    def made(make: Callable[..., Tensor], planes: int) -> Tensor:
-        return make(n, planes, h, w, device=device, generator=generator)
-
-    image, grad_output = made(torch.randn, c), made(torch.randn, c)
-    if op.startswith("gaussian"):
-        parameters = [RADIUS / 3 * made(torch.rand, 1)]
-    elif op.startswith("disk"):
-        parameters = [RADIUS * made(torch.rand, 1)]
-    else:
-        parameters = [made(torch.randn, planes) for planes in OPERATORS[op][2]]
-        if len(parameters) > 1:  # the weights of reblur
-            parameters[1] = parameters[1].softmax(dim=1)
-    return [tensor.to(dtype) for tensor in (image, *parameters)], grad_output.to(dtype)
+def problem(op: str, shape: counts.Shape, dtype: torch.dtype, device: str) -> tuple[Case, harness.Problem]:
+    batch, channels, *size = shape
+    case = replace(CASES[op], batch=batch, channels=channels, size=(size[0], size[1]), dtype=dtype)
+    return case, cases.problem(case, device)
 
 
 def measure_row(
     op: str, impl: str, pass_: str, dtype: torch.dtype, shape: counts.Shape, bandwidth: float
 ) -> dict[str, Any]:
-    floor = counts.floor_bytes(shape, dtype, pass_, sum(OPERATORS[op][2]))
+    floor = counts.floor_bytes(shape, dtype, pass_, sum(CASES[op].parameter_channels))
     row: dict[str, Any] = {
         "op": op,
         "pass": pass_,
@@ -187,21 +139,11 @@ def measure_row(
         "floor_ms": floor / bandwidth / 1e6,
     }
     try:
-        tensors, grad_output = inputs(op, shape, dtype)
-        call = make_call(op, impl, pass_, tensors, grad_output)
-        results = call()
-        results_bytes = sum(tensor.numel() * tensor.itemsize for tensor in results)
-        if pass_ != "forward":
-            results_bytes += grad_output.numel() * grad_output.itemsize  # the output
-        del results
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        torch.cuda.synchronize()
-        row["peak_extra_mb"] = max(torch.cuda.max_memory_allocated() - before - results_bytes, 0) / 1e6
-        times = milliseconds(call)
-        row.update(zip(("ms_p20", "ms_p50", "ms_p80"), map(float, np.percentile(times, (20, 50, 80))), strict=True))
+        case, given = problem(op, shape, dtype, "cuda")
+        call = harness.make_call(function(case, impl), pass_, given.tensors, given.grad_output)
+        results_bytes = sum(tensor.numel() * tensor.itemsize for tensor in call())
+        row["peak_extra_mb"] = max(harness.peak_memory(call, "cuda") - results_bytes, 0) / 1e6
+        row.update(zip(("ms_p20", "ms_p50", "ms_p80"), harness.device_times(call).percentiles, strict=True))
     except Exception as error:  # whatever a rival raises, the other rows are measured
         row["error"] = told(error)
     return row
@@ -217,22 +159,22 @@ def told(error: Exception) -> str:
 
 def check(op: str, impl: str, dtype: torch.dtype, device: str = "cuda") -> float:
     """The largest error of output and gradients, relative to the largest value, against the reference in float64."""
-    tensors, grad_output = inputs(op, (2, 3, 40, 70), dtype, device)
-    own = results(op, impl, tensors, grad_output)
-    exact = results(op, "reference", [tensor.double() for tensor in tensors], grad_output.double())
-    return max(((a.double() - e).abs().max() / e.abs().max()).item() for a, e in zip(own, exact, strict=True))
-
-
-def results(op: str, impl: str, tensors: Sequence[Tensor], grad_output: Tensor) -> list[Tensor]:
-    return [result for pass_ in counts.PASSES for result in make_call(op, impl, pass_, tensors, grad_output)()]
+    case, given = problem(op, (2, 3, 40, 70), dtype, device)
+    operator = function(case, impl)
+    return max(
+        harness.error(
+            harness.make_call(operator, pass_, given.tensors, given.grad_output)(), given, pass_, max(given.shape)
+        )
+        for pass_ in counts.PASSES
+    )
 
 
 def plan(names: Sequence[str]) -> list[Planned]:
-    """All rows, in order of worth: the CUDA kernels, then their rivals; of reblur, then of the other operators.
+    """All rows, in order of worth: the CUDA kernels, then their rivals; reblur, then the other operators.
 
-    Reblur is measured on every size, type and implementation, the others on fewer.
+    Reblur is measured on every size, dtype and implementation, the others on fewer.
     """
-    of_reblur = [
+    reblur = [
         Planned("reblur", impl, pass_, dtype, shape)
         for impl in names
         for dtype in DTYPES
@@ -242,12 +184,12 @@ def plan(names: Sequence[str]) -> list[Planned]:
     others = [
         Planned(op, impl, pass_, torch.float32, shape)
         for impl in ("cuda", "reference")
-        for op in OPERATORS
+        for op in CASES
         if op != "reblur"
         for shape in FAMILY_SIZES
         for pass_ in counts.PASSES
     ]
-    return sorted(of_reblur + others, key=lambda row: row.impl != "cuda")
+    return sorted(reblur + others, key=lambda row: row.impl != "cuda")
 
 
 def checked(row: Planned) -> float | str:
@@ -269,12 +211,12 @@ def usable() -> bool:
     return True
 
 
-def measure(seconds: float) -> bool:
+def measure(seconds: float, results: Path = RESULTS) -> bool:
     """Measure the rows that the record lacks, in order of worth, until the time is over."""
     begin = time.monotonic()
-    record = Record.of_this_device()
+    record = Record.this_device(results)
     missing = [row for row in plan(implementations()) if not record.has(row)]
-    bandwidth = record.bandwidth(copy_bandwidth)
+    bandwidth = record.bandwidth(harness.copy_bandwidth)
     for done, row in enumerate(missing):
         if time.monotonic() - begin > seconds:
             print(f"{len(missing) - done} rows are still missing: make gpu-rest")
@@ -293,6 +235,13 @@ def measure(seconds: float) -> bool:
     return not wrong
 
 
+def measure_afresh(seconds: float, results: Path) -> bool:
+    """`measure` in a new process, which loads the kernels that this one has built."""
+    limits = ["--no-limits"] if seconds > LIMITS["measure"] else []
+    options = ["--only", "measure", "--results", str(results), *limits]
+    return command([sys.executable, "-m", "benchmarks.gpu", *options], seconds + 60)  # it ends by itself
+
+
 def is_right(checked: str, error: float | str) -> bool:
     dtype = getattr(torch, checked.rsplit(" ", 1)[1])
     return not isinstance(error, str) and error <= TOLERANCE[dtype]
@@ -305,11 +254,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), help="these steps (default: all)")
     parser.add_argument("--no-limits", action="store_true", help="let every step take the time that it needs")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="DIR", help="folder to write to (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("no GPU is visible to torch: nothing was done")
     limits = dict.fromkeys(STEPS, 86400) if arguments.no_limits else LIMITS
-    failed = [name for name in STEPS if name in arguments.only and not STEPS[name](limits[name])]
+    measuring = measure if arguments.only == ["measure"] else measure_afresh
+    steps = dict(STEPS)
+    steps["measure"] = functools.partial(measuring, results=arguments.results)
+    failed = [name for name in steps if name in arguments.only and not steps[name](limits[name])]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import counts
+from benchmarks import counts, harness
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 
 
 class Planned(NamedTuple):
@@ -39,7 +38,7 @@ class Record:
     as well, so that one that takes the device down does so once.
     """
 
-    def __init__(self, fingerprint: dict[str, Any], folder: Path = RESULTS):
+    def __init__(self, fingerprint: dict[str, Any], folder: Path):
         self.path = folder / re.sub(r"[^a-z0-9]+", "-", fingerprint["device"].lower()).strip("-")
         self.content: dict[str, Any] = {**fingerprint, "errors": {}, "rows": []}
         found = self.path.with_suffix(".json")
@@ -49,7 +48,8 @@ class Record:
                 self.content = earlier
 
     @classmethod
-    def of_this_device(cls) -> "Record":
+    def this_device(cls, folder: Path) -> "Record":
+        folder.mkdir(parents=True, exist_ok=True)
         return cls(
             {
                 "device": torch.cuda.get_device_name(),
@@ -57,7 +57,8 @@ class Record:
                 "torch": torch.__version__,
                 "cuda": torch.version.cuda,
                 "csrc_sha256": sources_sha256(),
-            }
+            },
+            folder,
         )
 
     @property
@@ -121,22 +122,19 @@ def driver() -> str:
 
 
 def page(record: dict[str, Any]) -> str:
-    lines = [
-        f"# reblur_ops on {record['device']}",
-        "",
-        f"Driver {record['driver']}, torch {record['torch']}, CUDA {record['cuda']}, {record['date']}. Radii 1 … 7. "
-        f"A copy moves {record['copy_bandwidth_gbps']:.0f} GB/s; the floor is what it would take to move inputs and "
-        "results.",
-        "",
-        "| operator | size | dtype | pass | implementation | ms (20 / 50 / 80 %) | × floor | extra memory, MB |",
-        "|---|---|---|---|---|---:|---:|---:|",
-    ]
+    """The page of a device."""
+    heads = ("operator", "size", "dtype", "pass", "implementation", "ms (20 / 50 / 80 %):", "× floor:")
+    cells = []
     for row in record["rows"]:
-        size = "×".join(map(str, row["shape"]))
-        head = f"| {row['op']} | {size} | {row['dtype']} | {row['pass']} | {row['impl']} "
+        head = [row["op"], harness.size(row["shape"]), row["dtype"], row["pass"], row["impl"]]
         if "error" in row:
-            lines.append(f"{head}| {row['error']} | | |")
+            cells.append([*head, row["error"]])
             continue
-        times = " / ".join(f"{row[key]:.3g}" for key in ("ms_p20", "ms_p50", "ms_p80"))
-        lines.append(f"{head}| {times} | {row['ms_p50'] / row['floor_ms']:.2f} | {row['peak_extra_mb']:.0f} |")
-    return "\n".join(lines) + "\n"
+        times = harness.spread(row[key] for key in ("ms_p20", "ms_p50", "ms_p80"))
+        cells.append([*head, times, f"{row['ms_p50'] / row['floor_ms']:.2f}", f"{row['peak_extra_mb']:.0f}"])
+    return (
+        f"# reblur_ops on {record['device']}\n\n"
+        f"Driver {record['driver']}, torch {record['torch']}, CUDA {record['cuda']}, {record['date']}. Radii 1 … 7. "
+        f"A copy moves {record['copy_bandwidth_gbps']:.0f} GB/s. The floor is the time to move inputs and results at "
+        f"that rate.\n\n{harness.markdown((*heads, 'extra memory, MB:'), cells)}\n"
+    )

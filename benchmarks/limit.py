@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 import reblur_ops
-from benchmarks import counts, harness, operator
-from benchmarks.operator import Case
+from benchmarks import cases as problems
+from benchmarks import counts, harness
+from benchmarks.cases import Case
 from reblur_ops.testing import TOLERANCE
 
 COPIED = 2**26  # elements of float32, many times the caches
@@ -75,10 +76,9 @@ def measure(question: str, cases: Sequence[Case], threads: int, seconds: float, 
     calls: list[harness.Call] = [lambda: [target.copy_(source)], lambda: [a @ b]]
     asked = [(case, pass_) for case in cases for pass_ in passes]
     for case, pass_ in asked:
-        given = operator.problem(case)
-        call = harness.make_call(
-            operator.functions(case.radii)[operator.NATIVE], pass_, given.tensors, given.grad_output
-        )
+        given = problems.problem(case)
+        native = harness.on_backend("native", problems.function(case))
+        call = harness.make_call(native, pass_, given.tensors, given.grad_output)
         wrong = harness.error(call(), given, pass_)
         if not wrong <= TOLERANCE[given.dtype]:
             raise SystemExit(f"native, {pass_}, {given.shape}: error {wrong:.2g}")
@@ -125,31 +125,35 @@ def slope(rows: Sequence[Row], pass_: str) -> float:
 
 
 def limit_table(rows: Sequence[Row]) -> str:
-    lines = [
-        "| size | threads | pass | bytes a pixel | operations a pixel | GB/s | 10⁹ operations/s | floor by memory, ms "
-        "| by arithmetic, ms | measured, ms (20 / 50 / 80 %) | × floor |",
-        "|---|---:|---|" + "---:|" * 8,
-    ]
+    heads = ("size", "threads:", "pass", "bytes a pixel:", "operations a pixel:", "GB/s:", "10⁹ operations/s:")
+    floors = ("floor by memory, ms:", "by arithmetic, ms:", "measured, ms (20 / 50 / 80 %):", "× floor:")
+    cells = []
     for row in rows:
-        times = " / ".join(harness.milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
-        cells = (
-            f"{'×'.join(map(str, row.shape))} | {row.threads} | {row.pass_} | {row.bytes_per_pixel:.0f} "
-            f"| {row.operations_per_pixel} | {row.bandwidth_gbps:.3g} | {row.operations_gops:.3g} "
-            f"| {row.memory_ms:.3g} | {row.arithmetic_ms:.3g} | {times} | {row.ratio:.2f}"
+        numbers = (row.bandwidth_gbps, row.operations_gops, row.memory_ms, row.arithmetic_ms)
+        cells.append(
+            [
+                harness.size(row.shape),
+                str(row.threads),
+                row.pass_,
+                f"{row.bytes_per_pixel:.0f}",
+                str(row.operations_per_pixel),
+                *(f"{number:.3g}" for number in numbers),
+                harness.spread((row.ms_p20, row.ms_p50, row.ms_p80)),
+                f"{row.ratio:.2f}",
+            ]
         )
-        lines.append(f"| {cells} |")
-    return "\n".join(lines)
+    return harness.markdown((*heads, *floors), cells)
 
 
 def growth_table(rows: Sequence[Row]) -> str:
-    lines = ["| along | pass | times, ms | slope |", "|---|---|---|---:|"]
+    cells = []
     for question in dict.fromkeys(row.question for row in rows):
         for pass_ in counts.PASSES:
             chosen = [row for row in rows if (row.question, row.pass_) == (question, pass_)]
             name = {"pixels": "", "radius": "R = ", "channels": "C = "}[question]
             times = ", ".join(f"{name}{ALONG[question](row)}: {harness.milliseconds(row.ms_p50)}" for row in chosen)
-            lines.append(f"| {question} | {pass_} | {times} | {slope(chosen, pass_):.2f} |")
-    return "\n".join(lines)
+            cells.append([question, pass_, times, f"{slope(chosen, pass_):.2f}"])
+    return harness.markdown(("along", "pass", "times, ms", "slope:"), cells)
 
 
 def cases(quick: bool) -> dict[str, list[Case]]:
@@ -183,7 +187,10 @@ def main() -> None:
     text = (
         f"# reblur and the limit of the machine\n\n{harness.setting()} float32, native.\n\n{limit_table(limit)}\n\n"
         "An operation is an addition, a multiplication, a comparison or a fused multiply-add of one number; an "
-        f"exponential counts {counts.EXPONENTIAL}. The rate is that of the multiply-adds of a matrix product.\n\n"
+        f"exponential counts {counts.EXPONENTIAL}. The floor is the larger of bytes over the bandwidth of a copy and "
+        "operations over the rate of the multiply-adds in a product of two matrices of "
+        f"{MULTIPLIED} × {MULTIPLIED}, both measured in this run. It is an estimate, not a bound: where data stay in "
+        "the cache and operations are cheaper than multiply-adds, a ratio slightly below 1 is possible.\n\n"
         f"## How time grows\n\nSlopes between logarithms, from 1×3×{start} with R = 7.\n\n{growth_table(growth)}\n"
     )
     harness.save("limit-cpu", limit + growth, text, arguments.results)

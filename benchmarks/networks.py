@@ -63,15 +63,17 @@ def call(network: nn.Module, channels: int, size: int) -> Callable[[], object]:
 
 
 def table(rows: list[Row]) -> str:
-    lines = [
-        "| network | parameters | ms (20 / 50 / 80 %) | bytes a pixel | GB at 4K |",
-        "|---|---:|---:|---:|---:|",
+    cells = [
+        [
+            row.network,
+            f"{row.parameters / 1e6:.3f} M",
+            harness.spread((row.ms_p20, row.ms_p50, row.ms_p80)),
+            f"{row.bytes_per_pixel:.0f}",
+            f"{row.gb_4k:.3g}",
+        ]
+        for row in rows
     ]
-    for row in rows:
-        times = " / ".join(harness.milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
-        size = f"{row.parameters / 1e6:.3f} M"
-        lines.append(f"| {row.network} | {size} | {times} | {row.bytes_per_pixel:.0f} | {row.gb_4k:.3g} |")
-    return "\n".join(lines)
+    return harness.markdown(("network", "parameters:", "ms (20 / 50 / 80 %):", "bytes a pixel:", "GB at 4K:"), cells)
 
 
 def main() -> None:

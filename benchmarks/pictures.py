@@ -132,7 +132,7 @@ def draw(name: str, results: Path = RESULTS) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder (default: %(default)s)")
+    parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder to read and write")
     arguments = parser.parse_args()
     for name in PICTURES:
         print(f"written: {draw(name, arguments.results)}")

@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the folders of real photographs")
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
     parser.add_argument("--count", type=int, default=14, help="pictures of each set, evenly spread; 0: all")
-    parser.add_argument("--results", type=Path, default=harness.RESULTS, help="the folder to write to")
+    harness.add_results(parser)
     args = parser.parse_args()
     if not args.data.is_dir():
         parser.error(f"--data must name a folder, got {args.data}")

@@ -104,11 +104,10 @@ def kept(path: Path) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    lines = ["| what | 20 % | median | 80 % | unit | samples |", "|---|---:|---:|---:|---|---:|"]
-    for row in rows:
-        values = " | ".join(harness.milliseconds(value) for value in (row.p20, row.p50, row.p80))
-        lines.append(f"| {row.what} | {values} | {row.unit} | {row.samples} |")
-    return "\n".join(lines)
+    cells = [
+        [row.what, *map(harness.milliseconds, (row.p20, row.p50, row.p80)), row.unit, str(row.samples)] for row in rows
+    ]
+    return harness.markdown(("what", "20 %:", "median:", "80 %:", "unit", "samples:"), cells)
 
 
 def main() -> None:
@@ -116,7 +115,7 @@ def main() -> None:
     parser.add_argument("--build", action="store_true", help="build the wheel, too")
     arguments = parser.parse_args()
     rows = processes(2 if arguments.quick else 5)
-    rows += build() if arguments.build else kept(arguments.results / "startup-cpu.json")
+    rows += build() if arguments.build else kept((arguments.results or harness.RESULTS) / "startup-cpu.json")
     text = f"# Beginning\n\n{harness.setting()} Fresh processes, files in the system's cache.\n\n{table(rows)}\n"
     harness.save("startup-cpu", rows, text, arguments.results)
 

@@ -224,33 +224,32 @@ def largest_that_runs(stage: int, candidates: Sequence[Sequence[int]]) -> list[i
 
 
 def table(rows: Sequence[Row]) -> str:
-    lines = [
-        "| stage | size | reblurring by | ms (20 / 50 / 80 %) | reblurring alone, ms | its share | memory, MB |",
-        "|---:|---|---|---:|---:|---:|---:|",
-    ]
+    heads = ("stage:", "size", "reblurring by", "ms (20 / 50 / 80 %):")
+    cells = []
     for row in rows:
-        head = f"| {row.stage} | {'×'.join(map(str, row.shape))} | {row.impl} "
+        head = [str(row.stage), harness.size(row.shape), row.impl]
         if row.ms_p50 is None or row.share is None:
-            lines.append(f"{head}| {row.note} | | | |")
+            cells.append([*head, row.note])
             continue
-        if row.computed or row.ms_p20 is None or row.ms_p80 is None:
-            times = f"{harness.milliseconds(row.ms_p50)}, computed"
-        else:
-            times = " / ".join(harness.milliseconds(value) for value in (row.ms_p20, row.ms_p50, row.ms_p80))
-        memory = f"{row.peak_mb:.0f}, computed" if row.computed else f"{row.peak_mb:.0f}"
-        lines.append(f"{head}| {times} | {harness.milliseconds(row.reblur_ms)} | {100 * row.share:.1f} % | {memory} |")
-    return "\n".join(lines)
+        mark = ", computed" if row.computed else ""
+        times = f"{harness.spread((row.ms_p20, row.ms_p50, row.ms_p80))}{mark}"
+        share = f"{100 * row.share:.1f} %"
+        cells.append([*head, times, harness.milliseconds(row.reblur_ms), share, f"{row.peak_mb:.0f}{mark}"])
+    return harness.markdown((*heads, "reblurring alone, ms:", "its share:", "memory, MB:"), cells)
 
 
 def capacity_table(fits: Sequence[Fit]) -> str:
-    lines = [
-        "| stage | reblurring by | bytes a pixel | " + " | ".join(f"{memory} GB" for memory in MEMORIES) + " |",
-        "|---:|---|---:|" + "---:|" * len(MEMORIES),
+    heads = ("stage:", "reblurring by", "bytes a pixel:", *(f"{memory} GB:" for memory in MEMORIES))
+    cells = [
+        [
+            str(fit.stage),
+            fit.impl,
+            f"{fit.bytes_per_pixel:.0f}",
+            *(f"{fit.batch(memory)}, {harness.size(fit.frame(memory))}" for memory in MEMORIES),
+        ]
+        for fit in fits
     ]
-    for of_impl in fits:
-        cells = [f"{of_impl.batch(memory)}, {'×'.join(map(str, of_impl.frame(memory)))}" for memory in MEMORIES]
-        lines.append(f"| {of_impl.stage} | {of_impl.impl} | {of_impl.bytes_per_pixel:.0f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return harness.markdown(heads, cells)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,11 @@ import pytest
 import torch
 
 from benchmarks import (
+    cases,
     counts,
-    families,
     flow,
     gpu,
     gpu_record,
-    gpu_timing,
     harness,
     instructions,
     limit,
@@ -31,6 +31,7 @@ from benchmarks import (
 from benchmarks.rivals import taps
 from models.flow import warp
 from reblur_ops.geometry import distance_classes
+from reblur_ops.testing import BACKENDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,9 +100,9 @@ def test_a_row_that_fails_is_told_and_the_next_one_is_measured(tmp_path, monkeyp
     record.bandwidth(lambda: 5.0)
     monkeypatch.setattr(gpu, "plan", lambda names: planned)
     monkeypatch.setattr(gpu, "check", run)
-    monkeypatch.setattr(gpu, "inputs", lambda op, shape, dtype: run(op, shape, dtype))
+    monkeypatch.setattr(gpu, "problem", lambda op, shape, dtype, device: run(op, shape, dtype))
     monkeypatch.setattr(gpu, "usable", lambda: True)
-    monkeypatch.setattr(gpu_record.Record, "of_this_device", lambda: record)
+    monkeypatch.setattr(gpu_record.Record, "this_device", lambda folder: record)
     assert not gpu.measure(60.0)
     assert [row["error"] for row in record.rows] == 3 * ["RuntimeError: first line"]
     assert record.errors == {planned[0].checked: "RuntimeError: first line"}
@@ -112,7 +113,7 @@ def test_a_row_that_fails_is_told_and_the_next_one_is_measured(tmp_path, monkeyp
 def test_measuring_ends_with_its_time(tmp_path, monkeypatch, capsys):
     record = gpu_record.Record(FINGERPRINT, tmp_path)
     record.bandwidth(lambda: 5.0)
-    monkeypatch.setattr(gpu_record.Record, "of_this_device", lambda: record)
+    monkeypatch.setattr(gpu_record.Record, "this_device", lambda folder: record)
     assert gpu.measure(-1.0)
     assert record.rows == []
     assert "rows are still missing" in capsys.readouterr().out
@@ -127,7 +128,7 @@ def test_a_step_of_the_gpu_benchmark_is_bounded(capsys):
 
 def test_the_gpu_is_busy_until_the_host_has_enqueued_a_call():
     for host_ms, flush_ms in ((0.2, 0.03), (0.01, 0.03), (5.0, 0.5)):
-        assert gpu_timing.flushes(host_ms, flush_ms) * flush_ms >= 2 * host_ms
+        assert harness.flushes(host_ms, flush_ms) * flush_ms >= 2 * host_ms
 
 
 def test_peak_memory_sees_what_was_held_at_once():
@@ -150,7 +151,7 @@ def test_contenders_take_turns():
 
 
 def test_a_slow_contender_is_called_three_times(monkeypatch):
-    monkeypatch.setattr(harness, "SLOW", -1.0)
+    monkeypatch.setattr(harness.timing, "SLOW", -1.0)
     calls = []
     (times,) = harness.time_in_turns([lambda: calls.append(None)], seconds=60)
     assert len(calls) == len(times.samples) == 3
@@ -161,7 +162,7 @@ def test_percentiles():
 
 
 def test_sweeping_the_caches_is_not_timed(monkeypatch):
-    monkeypatch.setattr(harness, "cache_bytes", lambda: 2**25)
+    monkeypatch.setattr(harness.timing, "cache_bytes", lambda: 2**25)
     call = torch.ones(10).sum
     swept = torch.ones(2**26, dtype=torch.uint8)
     cold, sweep = harness.time_in_turns([call, lambda: swept.add_(1)], seconds=0, cold=[True, False])
@@ -170,8 +171,9 @@ def test_sweeping_the_caches_is_not_timed(monkeypatch):
 
 def test_what_is_checked_is_what_is_timed():
     """A contender whose results are wrong only in the last rows of a large image is refused."""
-    problem = operator.problem(operator.Case(size=(70, 66), radius=3))
-    right = operator.functions((1, 2, 3))[operator.NAIVE]
+    case = cases.Case(size=(70, 66), radius=3)
+    problem = cases.problem(case)
+    right = operator.functions(case)[operator.NAIVE]
 
     def wrong(*tensors):
         return right(*tensors) * torch.ones(70)[:, None].index_fill(0, torch.tensor([69]), 1.01)
@@ -185,38 +187,90 @@ def test_what_is_checked_is_what_is_timed():
 
 
 def test_a_contender_that_is_not_run_stays_in_the_table():
-    case = operator.Case(
-        size=(9, 11), radius=2, names=("native", "explicit kernels"), slow=("naive unfold",), cold=True
+    comparison = operator.Comparison(
+        cases.Case(size=(9, 11), radius=2), ("native", "explicit kernels"), slow=("naive unfold",), cold=True
     )
-    rows = harness.measure(operator.problem(case), operator.contenders(case), 0, tolerance=1e-5)
+    rows = operator.measure(comparison, 0)
     assert [row.impl for row in rows] == 2 * ["native", "native", "explicit kernels", "naive unfold"]
     text = harness.table(rows, ("size",))
     assert f"| 1×3×9×11 | forward | naive unfold | not run: {operator.TOO_LONG} |" in text
     assert "| native, cold cache |" in text
 
 
-@pytest.mark.parametrize("case", operator.CASES, ids=str)
+@pytest.mark.parametrize("case", [comparison.case for comparison in operator.COMPARISONS], ids=str)
 def test_every_contender_solves_every_problem(case):
     case = replace(case, size=(8, 11))
-    given = operator.problem(case)
-    by_name = operator.functions(case.radii)
+    given = cases.problem(case)
+    by_name = operator.functions(case)
     for name in operator.EAGER:
         results = harness.make_call(by_name[name], "forward+backward", given.tensors, given.grad_output)()
         assert harness.error(results, given, "forward+backward") <= operator.TOLERANCE[case.dtype], name
 
 
 def test_explicit_kernels_do_not_copy_a_window_for_each_tap():
-    given = operator.problem(operator.Case(size=(32, 32)))
+    given = cases.problem(cases.Case(size=(32, 32)))
     call = harness.make_call(taps.reblur, "forward+backward", given.tensors, given.grad_output)
     assert harness.peak_memory(call) < 4 * 225 * 32 * 32 * 4
 
 
-@pytest.mark.parametrize("direction", families.DIRECTIONS)
-@pytest.mark.parametrize("family", families.FAMILIES)
-def test_families_are_compared_with_their_reference(family, direction):
-    given = families.problem(family, direction, (9, 13))
-    call = harness.make_call(families.function(family, direction), "forward+backward", given.tensors, given.grad_output)
+@pytest.mark.parametrize("direction", cases.DIRECTIONS)
+@pytest.mark.parametrize("op", cases.OPERATORS)
+def test_operators_are_compared_with_their_reference(op, direction):
+    case = cases.Case(op, direction, (9, 13), batch=2)
+    given = cases.problem(case)
+    call = harness.make_call(cases.function(case), "forward+backward", given.tensors, given.grad_output)
     assert harness.error(call(), given, "forward+backward") < 1e-5
+
+
+ONE_QUESTION = "--op gaussian --size 12 14 --radius 2 --channels 2 --dtype bfloat16 --threads 1 --seconds 0"
+
+
+def answered(monkeypatch, capfd, *more):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(sys, "argv", ["operator", *ONE_QUESTION.split(), *more])
+    try:
+        operator.main()
+    finally:
+        torch.set_num_threads(threads)
+    return capfd.readouterr()
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+def test_one_question_is_answered_in_print_alone(monkeypatch, capfd, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(harness.results, "RESULTS", tmp_path / "results")
+    printed = answered(monkeypatch, capfd)
+    assert "| gaussian_blur, gather | 1×2×12×14 | 2 | bfloat16 | forward | native |" in printed.out
+    assert ", 1 thread," in printed.out
+    assert "profiler" not in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+def test_results_are_written_where_asked(monkeypatch, capfd, tmp_path):
+    answered(monkeypatch, capfd, "--results", str(tmp_path))
+    rows = json.loads((tmp_path / "gaussian-cpu-once.json").read_text())["rows"]
+    assert {row["impl"] for row in rows} == {"native", "ring convolution"}
+    assert (tmp_path / "gaussian-cpu-once.md").exists()
+
+
+@pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--contenders", "explicit kernels"], "explicit kernels cannot compute gaussian_blur"),
+        (["--radius", "100"], "radius must lie between 1 and 64"),
+        (["--size", "0", "5"], "at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_a_question_without_an_answer_is_refused(monkeypatch, capfd, more, message):
+    with pytest.raises(SystemExit, match=message):
+        answered(monkeypatch, capfd, *more)
+
+
+def test_tables_are_aligned_and_filled_up():
+    assert harness.markdown(("a", "b:"), [("1", "2"), ("3",)]) == "| a | b |\n|---|---:|\n| 1 | 2 |\n| 3 |  |"
 
 
 def test_operations_of_the_smallest_kernel():
@@ -310,9 +364,13 @@ def test_importing_brings_nothing_but_torch():
 
 
 def test_the_start_of_a_fresh_process_is_taken_apart():
+    """The parts that it tells do not overlap: together they take no longer than the whole process."""
+    begin = time.perf_counter()
     times = startup.fresh_process()
-    assert "import of reblur_ops, beyond torch's" in times
-    assert all(seconds > 0 for seconds in times.values())
+    whole = time.perf_counter() - begin
+    calls = {f"{which} call, {pass_}, 1×3×256×256" for which in ("first", "second") for pass_ in counts.PASSES}
+    assert times.keys() == {"import of torch", "import of reblur_ops, beyond torch's", *calls}
+    assert sum(times.values()) < whole
 
 
 def test_a_build_that_was_measured_is_kept(tmp_path):
@@ -375,10 +433,10 @@ def test_the_gpu_measures_what_was_asked_for():
     assert len({what for what in planned if what[0] == "reblur"}) == 4 * len(gpu.SIZES) * len(gpu.DTYPES) * len(
         counts.PASSES
     )
-    assert {op for op, *_ in planned} == set(gpu.OPERATORS)
+    assert {op for op, *_ in planned} == set(gpu.CASES)
 
 
-@pytest.mark.parametrize("op", gpu.OPERATORS)
+@pytest.mark.parametrize("op", gpu.CASES)
 def test_the_gpu_checks_every_operator(op):
     """On the CPU, where the same functions answer."""
     assert gpu.check(op, "torch", torch.float32, "cpu") < 1e-5
@@ -444,9 +502,9 @@ def test_the_triton_rival_compiles_for_a_gpu(tmp_path):
 
 def test_alignment_is_measured_against_true_flow():
     """The true flow has no error, and takes the second image to the first."""
-    cases = list(flow.pairs(("coffee",), 96))
-    assert len(cases) == len(flow.motions(96)) * len(flow.blurs(96))
-    for _, motion, blur, case in cases:
+    found = list(flow.pairs(("coffee",), 96))
+    assert len(found) == len(flow.motions(96)) * len(flow.blurs(96))
+    for _, motion, blur, case in found:
         assert flow.errors(case.flow, case).max() == 0
         assert 0 < case.counts.float().mean() < 1
         if blur == "sharp" and motion != "edge":

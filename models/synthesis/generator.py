@@ -42,17 +42,20 @@ class GeneratorConfig:
         highlights: part of the samples whose brightest places are brought above white, up to 8 times.
         noise: largest standard deviation, sRGB values of 0 … 1.
         quality: of JPEG, from … to.
+        full_size: part of the textures taken at the full size of their photograph. Shrunk, photographs are sharper than
+            any camera makes them, and a network that sees only those oversharpens.
         shift: largest displacement of the misaligned sharp picture, pixels; it also zooms and turns by up to 2 %.
     """
 
     blur: float = 12.0
     small: float = 0.5
-    in_focus: float = 0.12
+    in_focus: float = 0.35
     layers: int = 3
     slant: float = 2.5
     highlights: float = 0.25
     noise: float = 0.03
     quality: tuple[int, ...] = (60, 95)
+    full_size: float = 0.5
     shift: float = 8.0
 
     def __post_init__(self) -> None:
@@ -64,6 +67,7 @@ class GeneratorConfig:
             ("slant", 0, 16),
             ("highlights", 0, 1),
             ("noise", 0, 0.2),
+            ("full_size", 0, 1),
             ("shift", 0, 64),
         ):
             if not low <= getattr(self, name) <= high:
@@ -98,7 +102,7 @@ class PairGenerator:
         self.outer = -(-(crop + GRID - 1) // GRID) * GRID  # what the camera sees: JPEG's grid lies anywhere in the crop
         self.margin = max(config.reach, math.ceil(config.shift) + 2)
         self.extent = _fast_size(self.outer + 2 * self.margin)
-        self.textures = Textures(originals, self.extent, device)
+        self.textures = Textures(originals, self.extent, device, config.full_size)
 
     def batch(self, numbers: Sequence[int], misaligned: bool = True) -> dict[str, Tensor]:
         """The samples with these numbers.

@@ -17,7 +17,7 @@ SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # a photograph's fine detail is often soft
 BLOCK = 32  # pixels
 SHARP = 1.8  # ratio of the steepest slope to that after a Gaussian of σ 2: about 3 at a sharp edge, 1.2 at a soft one
 FLAT = 0.02  # slope after the Gaussian below which a block tells nothing of sharpness
-SHARP_PART = 0.6  # of the blocks with edges must be sharp
+SHARP_PART = 0.5  # of the blocks with edges must be sharp
 TRIES = 8
 
 
@@ -35,13 +35,17 @@ class Textures:
         originals: photographs; decoded once.
         extent: height and width of crops, pixels.
         device: where they are kept and cropped.
+        full_size: part of the crops that are tried at full size; the others at any size, as probable.
 
     Raises:
         DataError: a photograph is smaller than a crop; ImageError: it does not decode.
     """
 
-    def __init__(self, originals: Sequence[Original], extent: int, device: torch.device) -> None:
+    def __init__(
+        self, originals: Sequence[Original], extent: int, device: torch.device, full_size: float = 0.0
+    ) -> None:
         self.extent = extent
+        self.full_size = full_size
         self.photographs = [_sizes(original, extent, device) for original in originals]
         small = [original for original, sizes in zip(originals, self.photographs, strict=True) if not sizes]
         if small:
@@ -58,7 +62,7 @@ class Textures:
 
     def _candidate(self, generator: np.random.Generator) -> tuple[Texture, int, int]:
         sizes = self.photographs[int(generator.integers(len(self.photographs)))]
-        texture = sizes[int(generator.integers(len(sizes)))]
+        texture = sizes[0 if generator.random() < self.full_size else int(generator.integers(len(sizes)))]
         top, left = (int(generator.integers(side - self.extent + 1)) for side in texture.pixels.shape[1:])
         return texture, top, left
 

@@ -40,6 +40,7 @@ from benchmarks import harness
 from models.core.config import to_dict
 from models.core.errors import describe
 from models.core.files import replacing, writable_folder
+from models.core.parallel import end_with_first_process
 from models.data.images import ImageError
 from models.data.layouts import Pair, load_pairs
 from models.data.samples import WholePairs
@@ -508,7 +509,7 @@ def _work(jobs: "Connection[Any, Any]", threads: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # in training: saves first
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    threading.Thread(target=dataset.end_with_first_process, daemon=True).start()
+    threading.Thread(target=end_with_first_process, daemon=True).start()
     with suppress(KeyboardInterrupt, EOFError):
         while True:
             index, job = jobs.recv()

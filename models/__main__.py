@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ TASKS = {
     "gallery": "Show one photograph through every family of kernels, gathered and scattered.",
     "synthesize": "Make misaligned pairs of blurry and sharp pictures, with the truth about them, from photographs.",
     "train": "Train a framework on pairs of blurry and sharp pictures, which need not be aligned.",
+    "align": "Align the pictures of pairs once: targets, confidence, blur and flow in files.",
     "deblur": "Deblur photographs of any size.",
     "evaluate": "Score a checkpoint, or other people's pictures, by named protocols.",
     "report": "Show a training run on one page: curves, pictures, blur, kernels, scores.",
@@ -24,6 +26,9 @@ TASKS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a task. The exit status: its own; 2 for what the user can put right, in one line; 130 if interrupted."""
     args = None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know neither × nor the names of files
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         return int(args.run(args))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import reblur_ops
+from reblur_ops.options import Padding, Support
 
 from .blur.light import Light
 from .core import weights
@@ -226,8 +227,8 @@ def _reblurring_network(config: FrameworkConfig) -> ReblurringNet | RadiusReblur
     if options.form == "kernels":
         return ReblurringNet(
             config.radii,
-            support=options.support,
-            padding=options.padding,
+            support=cast(Support, options.support),
+            padding=cast(Padding, options.padding),
             width=options.width,
             blocks=options.blocks,
             light=light,

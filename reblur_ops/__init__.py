@@ -12,6 +12,7 @@ from reblur_ops.functional import (
     map_channels,
     radial_blur,
     reblur,
+    tap_weights,
 )
 from reblur_ops.lens import coc_radius, defocus
 
@@ -34,5 +35,6 @@ __all__ = [
     "radial_blur",
     "reblur",
     "reference",
+    "tap_weights",
     "use_backend",
 ]

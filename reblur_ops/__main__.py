@@ -9,6 +9,7 @@ import torch
 
 import reblur_ops
 from reblur_ops import explain_backend, native
+from reblur_ops.options import DIRECTIONS, Direction
 
 _TOLERANCE = 1e-12
 
@@ -46,14 +47,14 @@ def check() -> float:
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.rand(1, c, 12, 40, dtype=torch.float64, generator=generator) for c in (3, 35, 8)]
     largest = 0.0
-    for direction in ("gather", "scatter"):
+    for direction in DIRECTIONS:
         native_results, expected = (_results(name, tensors, direction) for name in ("native", "reference"))
         for actual, wanted in zip(native_results, expected, strict=True):
             largest = max(largest, (actual - wanted).abs().max().item())
     return largest
 
 
-def _results(name: str, tensors: list[torch.Tensor], direction: str) -> list[torch.Tensor]:
+def _results(name: str, tensors: list[torch.Tensor], direction: Direction) -> list[torch.Tensor]:
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     with reblur_ops.use_backend(name):
         output = reblur_ops.reblur(*leaves, direction=direction)

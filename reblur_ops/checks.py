@@ -7,11 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from reblur_ops.geometry import MAX_RADIUS
-
-SUPPORTS = ("square", "disk")
-PADDINGS = ("zeros", "replicate", "reflect")
-DIRECTIONS = ("gather", "scatter")
-NORMALIZATIONS = ("softmax", "sum", "none")
+from reblur_ops.options import DIRECTIONS, PADDINGS
 
 
 def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -96,6 +92,59 @@ def maps(seeds: torch.Tensor, weights: torch.Tensor, radii: tuple[int, ...]) -> 
         if tensor.shape[1] != expected[name]:
             raise ValueError(f"{name} must have {expected[name]} channels for radii {radii}, got {tensor.shape[1]}")
     _same("weights", weights, "seeds", seeds)
+
+
+def scalar_map(name: str, value: object, image: torch.Tensor) -> torch.Tensor:
+    """One value a pixel, (N, 1, H, W), or one a pixel and channel, (N, C, H, W), from all forms that it may have.
+
+    Args:
+        value: a number, (), (N,), (1, 1, H, W), (N, H, W), (N, 1, H, W) or (N, C, H, W). Of a lower floating type than
+            the image, it is cast up.
+
+    Raises:
+        TypeError, ValueError: it has none of these forms.
+    """
+    _tensor("image", image)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return (
+            torch.full((), float(value), dtype=image.dtype, device=image.device).expand(_map_shape(image)).contiguous()
+        )
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a number or a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}")
+    count, channels, height, width = image.shape
+    shape = tuple(value.shape)
+    if shape in ((), (1,), (count,)):
+        value = value.reshape(-1, 1, 1, 1).expand(_map_shape(image))
+    elif value.dim() == 3 and shape in ((count, height, width), (1, height, width)):
+        value = value[:, None].expand(_map_shape(image))
+    elif value.dim() == 4 and shape[1:] == (1, height, width) and shape[0] == 1:
+        value = value.expand(_map_shape(image))
+    elif value.dim() != 4 or shape[0] != count or shape[1] not in (1, channels) or shape[2:] != (height, width):
+        raise ValueError(
+            f"{name} must be a number or have shape (N,), (1, 1, H, W), (N, H, W), (N, 1, H, W) or (N, C, H, W) for an "
+            f"image {tuple(image.shape)}, got {shape}"
+        )
+    if value.dtype != image.dtype and torch.promote_types(value.dtype, image.dtype) == image.dtype:
+        value = value.to(image.dtype)
+    return value.contiguous()
+
+
+def _map_shape(image: torch.Tensor) -> tuple[int, int, int, int]:
+    return (image.shape[0], 1, image.shape[2], image.shape[3])
+
+
+def no_functional_gradient() -> None:
+    """Raise RuntimeError under `torch.func.grad`, `vjp` and `jacrev`, of which the native kernels know nothing."""
+    if torch.compiler.is_compiling() or not torch._C._functorch.maybe_current_level():
+        return
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    if any(level.key() == torch._C._functorch.TransformType.Grad for level in stack):
+        raise RuntimeError(
+            "the native kernels have no torch.func.grad, vjp or jacrev: use torch.autograd, or call it within "
+            'reblur_ops.use_backend("torch")'
+        )
 
 
 def parameter_map(name: str, parameter: torch.Tensor, channels: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """The operators that people call."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from reblur_ops import backend, checks, families, reference, torch_backend
 from reblur_ops.families import Kernel
 from reblur_ops.geometry import MAX_ANALYTIC_RADIUS, MAX_RADIUS, class_map, distance_classes
+from reblur_ops.options import NORMALIZATIONS, SUPPORTS, Direction, Normalization, Padding, Support
 
 PUBLISHED_RADII: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
 
@@ -25,9 +27,9 @@ def reblur(
     weights: Tensor,
     *,
     radii: Sequence[int] = PUBLISHED_RADII,
-    support: str = "square",
-    padding: str = "zeros",
-    direction: str = "gather",
+    support: Support = "square",
+    padding: Padding = "zeros",
+    direction: Direction = "gather",
     normalize_scatter: bool = False,
 ) -> Tensor:
     r"""Blur every pixel with its own isotropic kernel, a mix of softmax kernels of several radii and no blur.
@@ -72,7 +74,7 @@ def reblur(
         ValueError: shapes, channels, devices or options that do not fit. The message says which and how.
     """
     values = checks.radii_tuple(radii)
-    checks.choice("support", support, checks.SUPPORTS)
+    checks.choice("support", support, SUPPORTS)
     checks.maps(seeds, weights, values)
     checks.blur(image, "seeds", seeds, values[-1], padding, direction, normalize_scatter)
     kernel = families.seeds(values, support)
@@ -81,11 +83,11 @@ def reblur(
 
 def gaussian_blur(
     image: Tensor,
-    sigma: Tensor,
+    sigma: Tensor | float,
     *,
     radius: int | None = None,
-    direction: str = "gather",
-    padding: str = "zeros",
+    direction: Direction = "gather",
+    padding: Padding = "zeros",
     normalize_scatter: bool = False,
 ) -> Tensor:
     """Blur every pixel with its own Gaussian.
@@ -98,8 +100,10 @@ def gaussian_blur(
 
     Args:
         image: (N, C, H, W), floating point, any C and any strides.
-        sigma: (N, 1, H, W), the standard deviation in pixels along each axis, before the window cuts it off. The sign
-            is ignored.
+        sigma: the standard deviation in pixels along each axis, before the window cuts it off: (N, 1, H, W); or a
+            number, (N,), (1, 1, H, W) or (N, H, W), for all pixels, for each image, for all images, and without the
+            channel; or (N, C, H, W), a map for each channel of the image. A lower floating type is cast up. The sign is
+            ignored.
         radius: R, 1 to 64. None takes ⌈3·max σ⌉, at most 64, which waits for the device to know σ, and keeps
             `torch.compile` from one graph: give a radius where that matters. What a window of 3σ cuts off is 0.5 % of
             the kernel, and is given back by the normalisation.
@@ -111,26 +115,32 @@ def gaussian_blur(
     Raises:
         TypeError, ValueError: as `reblur`; ValueError, too, for a sigma that is not finite with radius None.
     """
-    checks.parameter_map("sigma", sigma, (1, 1))
+    sigma = checks.scalar_map("sigma", sigma, image)
     reach = _largest_radius(sigma) if radius is None else checks.radius("radius", radius, MAX_ANALYTIC_RADIUS)
-    checks.blur(image, "sigma", sigma, reach, padding, direction, normalize_scatter)
-    return _blur(image, sigma, None, families.gaussian(reach), padding, direction, normalize_scatter)
+    return _blur_by_map(image, "sigma", sigma, families.gaussian(reach), reach, padding, direction, normalize_scatter)
 
 
 def _largest_radius(sigma: Tensor) -> int:
     largest = float(sigma.detach().abs().max()) if sigma.numel() else 0.0
     if not math.isfinite(largest):
         raise ValueError(f"sigma must be finite where radius is None, got {largest}")
-    return min(max(1, math.ceil(3 * largest)), MAX_ANALYTIC_RADIUS)
+    wanted = max(1, math.ceil(3 * largest))
+    if wanted > MAX_ANALYTIC_RADIUS:
+        warnings.warn(
+            f"gaussian_blur: a sigma of {largest:g} pixels is cut off at {MAX_ANALYTIC_RADIUS} pixels, "
+            f"{MAX_ANALYTIC_RADIUS / largest:.2f} sigma; radius={MAX_ANALYTIC_RADIUS} says that this is meant",
+            stacklevel=3,
+        )
+    return min(wanted, MAX_ANALYTIC_RADIUS)
 
 
 def disk_blur(
     image: Tensor,
-    radius_map: Tensor,
+    radius_map: Tensor | float,
     *,
     max_radius: int,
-    direction: str = "gather",
-    padding: str = "zeros",
+    direction: Direction = "gather",
+    padding: Padding = "zeros",
     normalize_scatter: bool = False,
 ) -> Tensor:
     """Blur every pixel with its own disk, the circle of confusion of a lens, with an antialiased edge.
@@ -147,7 +157,8 @@ def disk_blur(
 
     Args:
         image: (N, C, H, W), floating point, any C and any strides.
-        radius_map: (N, 1, H, W), ρ in pixels. The sign is ignored, so a signed circle of confusion may be given.
+        radius_map: ρ in pixels, (N, 1, H, W) or any other form that sigma of `gaussian_blur` may have. The sign is
+            ignored, so a signed circle of confusion may be given.
         max_radius: 1 to 64; a larger ρ counts as this one, with gradient 0.
         direction, padding, normalize_scatter: as for `reblur`.
 
@@ -157,20 +168,19 @@ def disk_blur(
     Raises:
         TypeError, ValueError: as `reblur`.
     """
-    checks.parameter_map("radius_map", radius_map, (1, 1))
     reach = checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)
-    checks.blur(image, "radius_map", radius_map, reach, padding, direction, normalize_scatter)
-    return _blur(image, radius_map, None, families.disk(reach), padding, direction, normalize_scatter)
+    radii = checks.scalar_map("radius_map", radius_map, image)
+    return _blur_by_map(image, "radius_map", radii, families.disk(reach), reach, padding, direction, normalize_scatter)
 
 
 def radial_blur(
     image: Tensor,
     profile: Tensor,
     *,
-    normalize: str = "softmax",
-    support: str = "disk",
-    direction: str = "gather",
-    padding: str = "zeros",
+    normalize: Normalization = "softmax",
+    support: Support = "disk",
+    direction: Direction = "gather",
+    padding: Padding = "zeros",
     normalize_scatter: bool = False,
 ) -> Tensor:
     """Blur every pixel with a kernel given by its profile: a value for each integer distance, linear in between.
@@ -199,13 +209,33 @@ def radial_blur(
     Raises:
         TypeError, ValueError: as `reblur`.
     """
-    checks.choice("normalize", normalize, checks.NORMALIZATIONS)
-    checks.choice("support", support, checks.SUPPORTS)
+    checks.choice("normalize", normalize, NORMALIZATIONS)
+    checks.choice("support", support, SUPPORTS)
     checks.parameter_map("profile", profile, (2, MAX_RADIUS + 1))
     reach = profile.shape[1] - 1
     checks.blur(image, "profile", profile, reach, padding, direction, normalize_scatter)
     kernel = families.radial(reach, support, normalize)
     return _blur(image, profile, None, kernel, padding, direction, normalize_scatter)
+
+
+def _blur_by_map(
+    image: Tensor,
+    name: str,
+    values: Tensor,
+    kernel: Kernel,
+    radius: int,
+    padding: str,
+    direction: str,
+    normalize_scatter: bool,
+) -> Tensor:
+    """A blur by one value a pixel; with a map for each channel, channels are images of their own."""
+    if values.shape[1] == 1:
+        checks.blur(image, name, values, radius, padding, direction, normalize_scatter)
+        return _blur(image, values, None, kernel, padding, direction, normalize_scatter)
+    shape = image.shape
+    apart = [tensor.reshape(-1, 1, *shape[2:]) for tensor in (image, values)]
+    checks.blur(apart[0], name, apart[1], radius, padding, direction, normalize_scatter)
+    return _blur(apart[0], apart[1], None, kernel, padding, direction, normalize_scatter).reshape(shape)
 
 
 def _blur(
@@ -219,6 +249,8 @@ def _blur(
 ) -> Tensor:
     """Run a blur after its checks: backend, autocast, direction."""
     name = backend.select(image, parameters, *(() if weights is None else (weights,)))
+    if name == "native":
+        checks.no_functional_gradient()
     if checks.autocasting(image.device):
         with torch.autocast(image.device.type, enabled=False):
             tensors = _autocast(image), _autocast(parameters), None if weights is None else _autocast(weights)
@@ -261,17 +293,18 @@ def _native_scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, k
     return torch.ops.reblur_ops.scatter(image, parameters, weights, *kernel, padding)
 
 
-def class_weights(
+def tap_weights(
     seeds: Tensor,
     weights: Tensor,
     *,
     radii: Sequence[int] = PUBLISHED_RADII,
-    support: str = "square",
+    support: Support = "square",
 ) -> Tensor:
-    """The kernel of every pixel, as the weight of each tap by distance class.
+    """The kernel of every pixel, as the weights of its taps.
 
-    Class (a, b), 0 <= a <= b <= R, holds the 1, 4 or 8 taps (±a, ±b) and (±b, ±a) and has number b(b+1)/2 + a. Its
-    weight is Σ_n w_n k_n at that distance, plus w_0 for class 0. Differentiable.
+    Taps that are mirrored at the axes and the diagonals weigh the same. Plane b(b+1)/2 + a, 0 <= a <= b <= R, is the
+    weight of each of the 1, 4 or 8 taps (±a, ±b) and (±b, ±a): Σ_n w_n k_n at their distance, plus w_0 for plane 0.
+    Differentiable.
 
     Args:
         seeds, weights, radii, support: as for `reblur`.
@@ -283,17 +316,29 @@ def class_weights(
         TypeError, ValueError: as `reblur`.
     """
     values = checks.radii_tuple(radii)
-    checks.choice("support", support, checks.SUPPORTS)
+    checks.choice("support", support, SUPPORTS)
     checks.maps(seeds, weights, values)
     name = backend.select(seeds, weights)
     kernel = families.seeds(values, support)
     if checks.autocasting(seeds.device):
         with torch.autocast(seeds.device.type, enabled=False):
-            return _class_weights(name, _autocast(seeds), _autocast(weights), kernel)
-    return _class_weights(name, seeds, weights, kernel)
+            return _tap_weights(name, _autocast(seeds), _autocast(weights), kernel)
+    return _tap_weights(name, seeds, weights, kernel)
 
 
-def _class_weights(name: str, seeds: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
+def class_weights(
+    seeds: Tensor,
+    weights: Tensor,
+    *,
+    radii: Sequence[int] = PUBLISHED_RADII,
+    support: Support = "square",
+) -> Tensor:
+    """The former name of `tap_weights`, which is to be used."""
+    warnings.warn("reblur_ops.class_weights is now called tap_weights", DeprecationWarning, stacklevel=2)
+    return tap_weights(seeds, weights, radii=radii, support=support)
+
+
+def _tap_weights(name: str, seeds: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
     if name == "native":
         return torch.ops.reblur_ops.class_weights(seeds, weights, *kernel)
     return (torch_backend if name == "torch" else reference).class_weights(seeds, weights, kernel)
@@ -309,7 +354,7 @@ def blur_radius(
     weights: Tensor,
     *,
     radii: Sequence[int] = PUBLISHED_RADII,
-    support: str = "square",
+    support: Support = "square",
 ) -> Tensor:
     """The RMS radius of every pixel's kernel, in pixels: a defocus map to look at and to compare.
 
@@ -326,9 +371,11 @@ def blur_radius(
         TypeError, ValueError: as `reblur`.
     """
     values = checks.radii_tuple(radii)
+    checks.choice("support", support, SUPPORTS)
+    checks.maps(seeds, weights, values)
     half = seeds.dtype in (torch.float16, torch.bfloat16)
     # Squared distances in half precision would cost the radius its digits.
-    kernel = class_weights(
+    kernel = tap_weights(
         *((seeds.float(), weights.float()) if half else (seeds, weights)), radii=values, support=support
     )
     taps = kernel.new_tensor([[1, k.squared_distance] for k in distance_classes(values[-1])])
@@ -347,7 +394,7 @@ def kernel_image(
     pixels: Tensor | Sequence[tuple[int, int, int]],
     *,
     radii: Sequence[int] = PUBLISHED_RADII,
-    support: str = "square",
+    support: Support = "square",
 ) -> Tensor:
     """The kernels at some pixels as pictures.
 
@@ -374,7 +421,7 @@ def kernel_image(
     if outside.any():
         raise IndexError(f"pixels must lie within (n, y, x) < {tuple(size.tolist())}, got {index[outside][0].tolist()}")
     n, y, x = index.long().unbind(1)
-    kernel = class_weights(
+    kernel = tap_weights(
         seeds[n, :, y, x][:, :, None, None], weights[n, :, y, x][:, :, None, None], radii=values, support=support
     )
     return kernel[:, class_map(values[-1], kernel.device), 0, 0]

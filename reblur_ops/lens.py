@@ -8,8 +8,7 @@ from torch import Tensor
 from reblur_ops import checks
 from reblur_ops.functional import disk_blur, gaussian_blur
 from reblur_ops.geometry import MAX_ANALYTIC_RADIUS
-
-KERNELS = ("disk", "gaussian")
+from reblur_ops.options import LENS_KERNELS, Direction, LensKernel, Padding
 
 
 def coc_radius(
@@ -67,9 +66,9 @@ def defocus(
     pixel_pitch: float | Tensor,
     *,
     max_radius: int,
-    kernel: str = "disk",
-    direction: str = "scatter",
-    padding: str = "replicate",
+    kernel: LensKernel = "disk",
+    direction: Direction = "scatter",
+    padding: Padding = "replicate",
     normalize_scatter: bool | None = None,
 ) -> Tensor:
     """The picture of a scene by a thin lens: `coc_radius`, then `disk_blur` or `gaussian_blur`.
@@ -94,7 +93,7 @@ def defocus(
     Raises:
         TypeError, ValueError: as `coc_radius` and `disk_blur`.
     """
-    checks.choice("kernel", kernel, KERNELS)
+    checks.choice("kernel", kernel, LENS_KERNELS)
     radius = coc_radius(depth, focus, aperture, focal_length, pixel_pitch)
     normalize = direction == "scatter" if normalize_scatter is None else normalize_scatter
     if kernel == "disk":

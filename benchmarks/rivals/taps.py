@@ -21,7 +21,7 @@ def reblur(
         return reblur(image.float(), seeds.float(), weights.float(), radii=radii).to(image.dtype)
     radius = radii[-1]
     with reblur_ops.use_backend("torch"):
-        by_class = reblur_ops.class_weights(seeds, weights, radii=radii)
+        by_class = reblur_ops.tap_weights(seeds, weights, radii=radii)
     # Split at once: to slice the kernels for each tap would make its gradient anew, all K² planes, for each tap.
     kernels = by_class.index_select(1, class_map(radius, image.device).flatten()).unbind(1)
     padded = F.pad(image, (radius,) * 4)

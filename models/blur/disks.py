@@ -44,7 +44,7 @@ def rms_of_disks(coc: Tensor, candidates: Tensor) -> Tensor:
 
 
 def disk_tap_weights(coc: Tensor, max_radius: int) -> Tensor:
-    """The weights of the taps by their distance, numbered as `reblur_ops.class_weights` does.
+    """The weights of the taps by their distance, numbered as `reblur_ops.tap_weights` does.
 
     Args:
         coc: (N, 1, H, W), radii of the circles of confusion in pixels, up to max_radius.

@@ -1,8 +1,9 @@
 """Devices: whether they compute here, how much memory is free, and how much a computation takes."""
 
 import argparse
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# Where Linux keeps what a container may use and uses, cgroup versions 2 and 1.
-CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+OWN_CGROUPS = Path("/proc/self/cgroup")  # which groups this process is in, a line each: number:controllers:path
+CGROUPS = Path("/sys/fs/cgroup")
+# Of a group of version 2 and of version 1: the files of what it may use and uses, and the line of memory.stat that says
+# what of that is pages of files, which give way.
+MEMORY_FILES = {
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 def usable_device(text: str) -> torch.device:
@@ -45,12 +49,40 @@ def free_memory(device: torch.device) -> int:
         # Torch keeps what it has freed: the driver counts it as used.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     available = psutil.virtual_memory().available
-    for limit, usage in CGROUPS:
-        try:
-            available = min(available, int(Path(limit).read_text()) - int(Path(usage).read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
+    left = [_left_in(group, version) for group, version in _memory_groups()]
+    return max(min([available, *(value for value in left if value is not None)]), 0)
+
+
+def _memory_groups() -> Iterator[tuple[Path, int]]:
+    """The groups whose limits of memory hold for this process: its own and all above, with the version of each."""
+    try:
+        lines = OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root, version = CGROUPS, 2
+        elif "memory" in controllers.split(","):
+            root, version = CGROUPS / "memory", 1
+        else:
             continue
-    return max(available, 0)
+        # Within a container the path may be that of the host, and only the top be there.
+        group = root / path.lstrip("/")
+        yield from ((folder, version) for folder in (group, *group.parents) if folder == root or root in folder.parents)
+
+
+def _left_in(group: Path, version: int) -> int | None:
+    """Bytes that a group may still use; None where it has no limit."""
+    limit, usage, cached = MEMORY_FILES[version]
+    try:
+        left = int((group / limit).read_text()) - int((group / usage).read_text())
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        left += int(stat.get(cached, 0))
+    return left
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -34,6 +34,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def clear_parts(folder: Path) -> None:
+    """Remove what processes that were killed within `replacing` left in a folder; nobody may be writing to it now."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 def writable_folder(folder: Path) -> None:
     """Make a folder if need be, and find out that it can be written to before any work is done.
 

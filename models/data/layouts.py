@@ -4,12 +4,17 @@ A source of pairs is named `LAYOUT:DIR`, or `LAYOUT/SPLIT:DIR` for another split
 itself: `sdd:data/SDD`, `dpdd/val:data/DPDD`, `folders:shots/blurry,shots/sharp`.
 """
 
+import re
+import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
+import numpy as np
 from tqdm import tqdm
 
 from ..core.errors import UserError
@@ -17,7 +22,8 @@ from . import images
 from .images import ImageError
 
 SPLITS = ("train", "val", "test")
-TRUTHS = ("aligned", "blur_radius", "flow")
+UNRELATED = 0.5  # likeness of shrunk pictures below which they are hardly of one scene
+TRUTHS = ("aligned", "blur_radius", "flow", "confidence")
 
 
 class DataError(UserError):
@@ -48,6 +54,7 @@ class Pair:
         aligned: the sharp picture, lined up with the blurry one.
         blur_radius: a map, (H, W), the RMS radius of the blur in pixels, as `reblur_ops.blur_radius`; a disk of radius
             c has c/√2.
+        confidence: a map, (H, W), 0 … 1, of how far `aligned` can be trusted where it was not known but found.
         flow: a map, (H, W, 2), x and y in pixels: `sharp` at p + flow(p) shows what `blurry` and `aligned` show at p.
     """
 
@@ -57,6 +64,7 @@ class Pair:
     aligned: Path | None = None
     blur_radius: Path | None = None
     flow: Path | None = None
+    confidence: Path | None = None
 
     @property
     def truth(self) -> dict[str, Path]:
@@ -111,8 +119,8 @@ def match_names(blurry: Path, sharp: Path) -> Matches:
 
 
 def match_order(blurry: Path, sharp: Path) -> Matches:
-    """The first with the first, in the order of their names, and so on."""
-    blurry_files, sharp_files = images.list_images(blurry), images.list_images(sharp)
+    """The first with the first, in the order of their names, and so on; numbers in names count as such: 2 before 10."""
+    blurry_files, sharp_files = (sorted(images.list_images(folder), key=_natural) for folder in (blurry, sharp))
     if len(blurry_files) != len(sharp_files):
         counts = f"{blurry} has {len(blurry_files)} pictures and {sharp} has {len(sharp_files)}"
         return Matches(problems=[f"{counts}: they pair in the order of their names, so there must be as many"])
@@ -122,7 +130,7 @@ def match_order(blurry: Path, sharp: Path) -> Matches:
 
 def match_names_or_order(blurry: Path, sharp: Path) -> Matches:
     """By name, but in order where no name is on both sides."""
-    names = [{path.stem for path in images.list_images(folder)} for folder in (blurry, sharp)]
+    names = [{_stem(path) for path in images.list_images(folder)} for folder in (blurry, sharp)]
     return match_order(blurry, sharp) if names[0].isdisjoint(names[1]) else match_names(blurry, sharp)
 
 
@@ -163,7 +171,14 @@ def match_identifiers(blurry: Path, sharp: Path) -> Matches:
 
 
 def _stem(path: Path) -> str:
-    return path.stem
+    """Of the name as Unicode composes it: file systems keep ä as one character or as two."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """A key to sort by in which numbers are numbers."""
+    parts = re.split(r"(\d+)", _stem(path))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _by_key(paths: Iterable[Path], key: Callable[[Path], str], matches: Matches) -> dict[str, Path]:
@@ -305,11 +320,31 @@ def load_pairs(
         except DataError as error:
             problems += error.problems
     problems += check_pairs(pairs, smallest, truth, decode)
+    if pairs and not problems and (likeness := median_likeness(pairs)) < UNRELATED:
+        warnings.warn(
+            f"the pairs of {', '.join(sources)} look unrelated, as {pairs[0].blurry} with {pairs[0].sharp}: "
+            f"their likeness is {likeness:.2f}, and at least {UNRELATED} is usual. Do their names pair?",
+            stacklevel=2,
+        )
     if not sources:
         problems.append(f"there must be a source of pairs, {NOTATION}")
     if problems:
         raise DataError(problems)
     return pairs
+
+
+def median_likeness(pairs: Sequence[Pair], count: int = 8, size: int = 16) -> float:
+    """The correlation of the two pictures of a pair, shrunk to a few pixels: the median over some of the pairs."""
+    chosen = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)]
+    likenesses = []
+    for pair in chosen:
+        small = [
+            cv2.resize(images.read(path).pixels.mean(axis=2), (size, size), interpolation=cv2.INTER_AREA).ravel()
+            for path in (pair.blurry, pair.sharp)
+        ]
+        if all(float(part.std()) > 0.01 for part in small):  # else there is nothing to compare
+            likenesses.append(float(np.corrcoef(*small)[0, 1]))
+    return float(np.median(likenesses)) if likenesses else 1.0
 
 
 def find_pairs(source: Source, split: str) -> list[Pair]:
@@ -322,6 +357,8 @@ def find_pairs(source: Source, split: str) -> list[Pair]:
         raise DataError([f"{source} names photographs, of which only training makes pairs; pairs are {NOTATION}"])
     layout = LAYOUTS[source.layout]
     blurry, sharp = _folders(source, source.split or split)
+    if blurry.resolve() == sharp.resolve():
+        raise DataError([f"{source}: blurry and sharp pictures must lie in two folders, got {blurry} for both"])
     try:
         matches = layout.match(blurry, sharp)
     except OSError as error:
@@ -361,9 +398,10 @@ def _with_truth(pair: Pair, problems: list[str]) -> Pair:
         folder = pair.blurry.parent.parent / name
         suffixes = images.SUFFIXES if name == "aligned" else (".tif", ".tiff")
         if folder.is_dir():
-            files = [path for suffix in suffixes if (path := folder / f"{pair.name}{suffix}").is_file()]
-            if files:
-                found[name] = files[0]
+            name_of_pair = unicodedata.normalize("NFC", pair.name)
+            files = {_stem(path): path for path in folder.iterdir() if path.suffix.lower() in suffixes}
+            if name_of_pair in files:
+                found[name] = files[name_of_pair]
             else:
                 problems.append(f"{pair.blurry} has no partner in {folder}")
     return Pair(pair.name, pair.blurry, pair.sharp, **found)
@@ -387,7 +425,7 @@ def _problems_of(pair: Pair, smallest: int, truth: bool, decode: bool) -> list[s
     for path in [pair.blurry, pair.sharp, *(pair.truth.values() if truth else ())]:
         try:
             sizes[path] = images.read_size(path)
-            if decode and path in (pair.blur_radius, pair.flow):
+            if decode and path in (pair.blur_radius, pair.flow, pair.confidence):
                 images.read_map(path)
             elif decode:
                 images.read(path)

@@ -26,7 +26,8 @@ class Sample(TypedDict, total=False):
     """Pictures are (3, H, W), float32 RGB, 0 … 1.
 
     `name` and `number` tell whose they are. With the truth, where all pairs have it: `aligned`; `blur_radius`,
-    (1, H, W), RMS radius in pixels; `flow`, (2, H, W), x and y in pixels, from the blurry to the sharp one.
+    (1, H, W), RMS radius in pixels; `flow`, (2, H, W), x and y in pixels, from the blurry to the sharp one; and
+    `confidence`, (1, H, W), 0 … 1, where these were found by `models.alignment`.
     """
 
     blurry: Tensor
@@ -34,6 +35,7 @@ class Sample(TypedDict, total=False):
     aligned: Tensor
     blur_radius: Tensor
     flow: Tensor
+    confidence: Tensor
     name: str
     number: int
 
@@ -167,7 +169,7 @@ def _load(pair: Pair, truths: Sequence[str]) -> dict[str, Array]:
     for name in truths:
         path = pair.truth[name]
         pictures[name] = images.read(path).pixels if name == "aligned" else np.atleast_3d(images.read_map(path))
-    for name, channels in (("blur_radius", 1), ("flow", 2)):
+    for name, channels in (("blur_radius", 1), ("flow", 2), ("confidence", 1)):
         if name in pictures and pictures[name].shape[2] != channels:
             problem = f"{pair.truth[name]} must have {channels} channels, and has {pictures[name].shape[2]}"
             raise DataError([problem])

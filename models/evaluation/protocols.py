@@ -34,9 +34,13 @@ def outputs_of(pairs: Sequence[Pair], folder: Path) -> dict[str, Path]:
         DataError: some are missing, do not decode or differ in size; says which.
     """
     found, problems = {}, []
+    files = {
+        str(path.relative_to(folder).with_suffix("")): path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".")
+    }
     for pair in pairs:
-        names = (folder / f"{name}{suffix}" for name in (pair.name, pair.blurry.stem) for suffix in images.SUFFIXES)
-        path = next((path for path in names if path.is_file()), None)
+        path = files.get(pair.name) or files.get(pair.blurry.stem)
         if path is None:
             problems.append(f"{folder} has no {pair.name}.png, nor with another suffix")
             continue

@@ -104,7 +104,7 @@ def write_results(folder: Path, description: dict[str, Any], results: Sequence[R
     document = {**description, "protocols": names, "mean": means(results), "pictures": rows}
     with replacing(folder / "scores.json") as file:
         text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
-        file.write(text.encode() + b"\n")
+        file.write(text.encode(errors="backslashreplace") + b"\n")  # names may be none of Unicode
     lines = io.StringIO()
     writer = csv.writer(lines)
     columns = [f"{protocol}_{metric}" for protocol in names for metric in METRICS]
@@ -115,7 +115,7 @@ def write_results(folder: Path, description: dict[str, Any], results: Sequence[R
             cells += dataclasses.astuple(part) if part else [None] * count
         writer.writerow([result.name, *cells])
     with replacing(folder / "scores.csv") as file:
-        file.write(lines.getvalue().encode())
+        file.write(lines.getvalue().encode(errors="backslashreplace"))
 
 
 def _finite(value: Any) -> Any:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import reblur_ops
+from reblur_ops.options import Padding, Support
 
 from ..blur.light import Light, check_light, decode, encode
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_same_size
@@ -21,8 +22,8 @@ class Reblurred:
     seeds: Tensor  # (N, Σ(r+1), H, W), for `reblur_ops`
     weights: Tensor  # (N, S+1, H, W), each pixel's sum to 1
     radii: tuple[int, ...]
-    support: str
-    padding: str = "zeros"
+    support: Support
+    padding: Padding = "zeros"
     light: Light = "srgb"
 
     confidence = None  # unknown
@@ -34,15 +35,20 @@ class Reblurred:
 
     def again(self, image: Tensor) -> Tensor:
         """Another image, (N, 3, H, W), sRGB values 0 … 1, blurred by the same blur, which gets no gradient."""
-        options = {"radii": self.radii, "support": self.support, "padding": self.padding}
-        values = decode(image, self.light)
-        blurred = reblur_ops.reblur(values, self.seeds.detach(), self.weights.detach(), **options)  # type: ignore[arg-type]
+        blurred = reblur_ops.reblur(
+            decode(image, self.light),
+            self.seeds.detach(),
+            self.weights.detach(),
+            radii=self.radii,
+            support=self.support,
+            padding=self.padding,
+        )
         return encode(blurred, self.light)
 
     def tap_weights(self, rows: Tensor, columns: Tensor) -> Tensor:
         """(N, S, len(rows), len(columns)): the weights of the taps by their distance, at some pixels."""
         seeds, weights = (maps[:, :, rows][..., columns].contiguous() for maps in (self.seeds, self.weights))
-        return reblur_ops.class_weights(seeds, weights, radii=self.radii, support=self.support)
+        return reblur_ops.tap_weights(seeds, weights, radii=self.radii, support=self.support)
 
     def float(self) -> "Reblurred":
         """The same in float32."""
@@ -73,8 +79,8 @@ class ReblurringNet(nn.Module):
         self,
         radii: Sequence[int] = reblur_ops.PUBLISHED_RADII,
         *,
-        support: str = "square",
-        padding: str = "zeros",
+        support: Support = "square",
+        padding: Padding = "zeros",
         width: int = 64,
         blocks: int = 3,
         light: Light = "srgb",

@@ -87,7 +87,7 @@ def kernel_probe(picture: Picture, kernels: Array, radius: Array) -> str:
 
     Args:
         picture: what the pointer moves over.
-        kernels: (rows, columns, classes), on a grid over the picture, as `reblur_ops.class_weights` numbers classes.
+        kernels: (rows, columns, classes), on a grid over the picture, as `reblur_ops.tap_weights` numbers classes.
         radius: (rows, columns), the RMS radius of each, pixels, below 256.
     """
     rows, columns, classes = kernels.shape

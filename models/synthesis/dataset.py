@@ -2,33 +2,27 @@
 
 import functools
 import json
-import multiprocessing
-import os
-import signal
-import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from ..core.config import to_dict
-from ..core.files import replacing
+from ..core.files import clear_parts, replacing
+from ..core.parallel import processes
 from ..data import images
 from ..data.images import Array, Encoding
-from ..data.layouts import TRUTHS, DataError
+from ..data.layouts import DataError
 from .pairs import make_pair
 from .photographs import Original, fitting_scales, problem_of, split_photographs
 from .settings import Settings
 
 SETTINGS_FILE = "synthesis.json"
+PARTS = ("blur", "gt", "aligned", "blur_radius", "flow")  # folders of a split
 CHUNK = 4  # pairs that a process makes at a time, of one photograph at one scale
-Map: TypeAlias = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterable[Any]]
 
 
 @functools.lru_cache(maxsize=1)  # the chunks of one photograph at one scale follow each other
@@ -79,14 +73,15 @@ def write_dataset(originals: Sequence[Original], settings: Settings, out: Path, 
     splits = split_photographs(originals, settings)
     description = describe(splits, settings)
     _refuse_other_settings(out / SETTINGS_FILE, description)
-    with _processes(workers) as call:
+    with processes(workers) as call:
         tasks = [(original, settings.of_split(split)) for split, members in splits.items() for original in members]
         found = list(tqdm(call(problem_of, tasks), "checking photographs", len(tasks), delay=3))
         if problems := sorted(filter(None, found)):
             raise DataError(problems)
         for split in splits:
-            for part in ("blur", "gt", *TRUTHS):
+            for part in PARTS:
                 (out / split / part).mkdir(parents=True, exist_ok=True)
+                clear_parts(out / split / part)
         with replacing(out / SETTINGS_FILE) as file:
             file.write(json.dumps(description, indent=2).encode() + b"\n")
         chunks = [
@@ -160,38 +155,3 @@ def _refuse_other_settings(path: Path, description: dict[str, Any]) -> None:
     ]
     if differing:
         raise DataError([f"{path.parent} holds pairs of other settings: {line}" for line in differing])
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[Map]:
-    """Calls a function with each of many tuples of arguments, in other processes if more than one."""
-    if workers == 1:
-        yield lambda function, tasks: (function(*task) for task in tasks)
-        return
-    # Forking is not safe where libraries have started threads.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, initializer=_prepare_process)
-    try:
-        yield lambda function, tasks: (
-            done.result() for done in as_completed([executor.submit(function, *task) for task in tasks])
-        )
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _prepare_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
-    cv2.setNumThreads(1)
-    threading.Thread(target=end_with_first_process, daemon=True).start()
-
-
-def end_with_first_process() -> None:
-    """End this process when the one that started it does: were that killed, this one would go on or wait for ever."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
-
-
-def processors() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

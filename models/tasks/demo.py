@@ -23,6 +23,7 @@ import torch
 
 from ..core.errors import UserError
 from ..core.files import replacing, writable_folder
+from ..core.parallel import processors
 from ..data.layouts import load_pairs
 from ..data.samples import WholePairs
 from ..framework import Framework
@@ -31,7 +32,7 @@ from ..reporting import page
 from ..reporting.demonstration import Metrics, headline, measure, page_body
 from ..reporting.restored import restore
 from ..reporting.training_run import read_lines
-from ..synthesis.dataset import processors, write_dataset
+from ..synthesis.dataset import write_dataset
 from ..synthesis.photographs import find_originals, split_photographs
 from ..synthesis.settings import Settings
 from ..training.config import TrainingConfig, load_config

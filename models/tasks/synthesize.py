@@ -23,8 +23,9 @@ from pathlib import Path
 
 from ..core.errors import PROGRAM
 from ..core.files import writable_folder
+from ..core.parallel import processors
 from ..data.layouts import DataError
-from ..synthesis.dataset import processors, write_dataset
+from ..synthesis.dataset import write_dataset
 from ..synthesis.photographs import find_originals, split_photographs
 from ..synthesis.settings import Settings
 from .arguments import integer, number

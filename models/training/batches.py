@@ -8,9 +8,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
+from ..core.parallel import end_with_first_process
 from ..data.layouts import Pair, parse_source
 from ..data.samples import Augmentation, StepBatches, TrainingSamples
-from ..synthesis.dataset import end_with_first_process
 from ..synthesis.generator import PairGenerator
 from ..synthesis.photographs import Original, find_originals
 from .config import DataConfig, TrainingConfig

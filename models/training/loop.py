@@ -155,7 +155,8 @@ def _forward(wrapped: nn.Module, batch: dict[str, Any], stage: str, run: Run) ->
     config, device = run.config, run.processes.device
     blurry, sharp = (batch[name].to(device, non_blocking=True) for name in ("blurry", config.data.target))
     radius = batch["blur_radius"].to(device, non_blocking=True) if "blur_radius" in batch else None
-    outcome: Outcome = wrapped(blurry, sharp, stage, config.schedule.map_scale(run.state.step), radius)
+    confidence = batch["confidence"].to(device, non_blocking=True) if "confidence" in batch else None
+    outcome: Outcome = wrapped(blurry, sharp, stage, config.schedule.map_scale(run.state.step), radius, confidence)
     return outcome
 
 

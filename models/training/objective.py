@@ -126,12 +126,14 @@ class Objective(nn.Module):
         stage: str,
         map_scale: float = 1.0,
         blur_radius: Tensor | None = None,
+        confidence: Tensor | None = None,
     ) -> Outcome:
         """The loss of (N, 3, H, W) pairs in a stage of `ScheduleConfig.stage`.
 
         Args:
             map_scale: what the blur map is multiplied by before the deblurring network sees it.
             blur_radius: (N, 1, H, W), RMS pixels: the truth, where data has it. A `BlurRadiusNet` learns from it.
+            confidence: (N, 1, H, W), 0 … 1: how far targets that were found by `models.alignment` can be trusted.
         """
         with self._networks(blurry):
             blur_map = None if self.framework.blur_map is None else self.framework.blur_map(blurry)
@@ -140,8 +142,8 @@ class Objective(nn.Module):
                 deblurred = self.framework.deblur(blurry, prior)
         deblurred, blur_map = deblurred.float(), None if blur_map is None else blur_map.float()
         stages = {"deblur": self._first_stage, "reblur": self._warm_up, "joint": self._second_stage}
-        outcome = stages[stage](deblurred, blurry, sharp, blur_map)
-        return outcome if blur_radius is None else self._with_truth(outcome, blur_map, blur_radius)
+        outcome = stages[stage](deblurred, blurry, sharp, blur_map, confidence)
+        return outcome if blur_radius is None else self._with_truth(outcome, blur_map, blur_radius, confidence)
 
     @property
     def predicts_radius(self) -> bool:
@@ -157,28 +159,44 @@ class Objective(nn.Module):
     def _networks(self, like: Tensor) -> torch.autocast:
         return torch.autocast(like.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
-    def _with_truth(self, outcome: Outcome, blur_map: Tensor | None, radius: Tensor) -> Outcome:
-        """Where the true radius is known, both networks that say it learn from it."""
+    def _with_truth(
+        self, outcome: Outcome, blur_map: Tensor | None, radius: Tensor, confidence: Tensor | None
+    ) -> Outcome:
+        """Where the radius is known, both networks that say it learn from it; where it was found, the map."""
         loss = outcome.losses
         if self.predicts_radius:
             assert blur_map is not None
-            loss += losses.blur_radius(blur_map, radius, self.loss_config)
-        if isinstance(outcome.reblurred, ReblurredByDisks):
+            loss += losses.blur_radius(blur_map, radius, self.loss_config, confidence)
+        if isinstance(outcome.reblurred, ReblurredByDisks) and confidence is None:
             loss += losses.found_radius(outcome.reblurred.radius, radius, self.loss_config)
         return replace(outcome, losses=loss)
 
-    def _first_stage(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
+    def _first_stage(
+        self,
+        deblurred: Tensor,
+        blurry: Tensor,
+        sharp: Tensor,
+        blur_map: Tensor | None,
+        confidence: Tensor | None,
+    ) -> Outcome:
         detached = deblurred.detach()
-        warped, mask, flow = self._align(blurry, sharp)
+        warped, mask, flow = self._align(blurry, sharp, confidence)
         loss, found = losses.first_stage(deblurred, warped, self.loss_config, mask), None
         if self.finds_blur_from_sharp:
             found = self._reblur(warped, blurry)
             loss += self._of_blur(found, blurry, mask, blur_map)
         return Outcome(loss, detached, warped, mask, flow, found)
 
-    def _warm_up(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
+    def _warm_up(
+        self,
+        deblurred: Tensor,
+        blurry: Tensor,
+        sharp: Tensor,
+        blur_map: Tensor | None,
+        confidence: Tensor | None,
+    ) -> Outcome:
         if self.finds_blur_from_sharp:
-            warped, mask, flow = self._align(deblurred, sharp)
+            warped, mask, flow = self._align(deblurred, sharp, confidence)
             found = self._reblur(warped, blurry)
             return Outcome(self._of_blur(found, blurry, mask, blur_map), deblurred, warped, mask, flow, found)
         found = self._reblur(deblurred, blurry)
@@ -186,11 +204,18 @@ class Objective(nn.Module):
         loss = losses.warm_up(reblurred=found.image, blurry=blurry, blur_map=None, seeds=None, config=self.loss_config)
         return Outcome(loss + of_blur, deblurred, reblurred=found)
 
-    def _second_stage(self, deblurred: Tensor, blurry: Tensor, sharp: Tensor, blur_map: Tensor | None) -> Outcome:
+    def _second_stage(
+        self,
+        deblurred: Tensor,
+        blurry: Tensor,
+        sharp: Tensor,
+        blur_map: Tensor | None,
+        confidence: Tensor | None,
+    ) -> Outcome:
         align, kind = self.aligner, self.aligner.config.mask
         detached = deblurred.detach()
         forward, backward = align.flow(detached, sharp), align.flow(sharp, detached)
-        warped, mask = align.warp(sharp, forward), align.mask(kind, forward, backward)
+        warped, mask = align.warp(sharp, forward), _product(align.mask(kind, forward, backward), confidence)
         found, of_blur, reblurred, reblurred_mask = None, None, None, None
         if self.finds_blur_from_sharp:
             found = self._reblur(warped, blurry)
@@ -207,7 +232,7 @@ class Objective(nn.Module):
             warped_sharp=warped,
             warped_deblurred=align.warp(deblurred, backward),
             mask=mask,
-            sharp_mask=align.mask(kind, backward, forward),
+            sharp_mask=_product(align.mask(kind, backward, forward), confidence),
             blurry=blurry,
             reblurred=reblurred,
             reblurred_mask=reblurred_mask,
@@ -215,12 +240,12 @@ class Objective(nn.Module):
         )
         return Outcome(loss if of_blur is None else loss + of_blur, detached, warped, mask, forward, found)
 
-    def _align(self, image: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _align(self, image: Tensor, sharp: Tensor, confidence: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
         """The sharp picture warped to another as in the first stage; the mask; the flow."""
         align, kind = self.aligner, self.aligner.config.first_mask
         flow = align.flow(image, sharp)
         mask = align.mask(kind, flow, align.flow(sharp, image) if kind == "consistency" else None)
-        return align.warp(sharp, flow), mask, flow
+        return align.warp(sharp, flow), _product(mask, confidence), flow
 
     def _reblur(self, image: Tensor, blurry: Tensor) -> Reblurred | ReblurredByDisks:
         assert self.framework.reblur is not None

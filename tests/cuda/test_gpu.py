@@ -79,10 +79,10 @@ def test_empty(shape):
 
 def test_class_weights():
     p = problem(30, 40)
-    expected = reblur_ops.class_weights(p.seeds, p.weights)
-    assert torch.allclose(reblur_ops.class_weights(p.seeds.cuda(), p.weights.cuda()).cpu(), expected, atol=1e-13)
+    expected = reblur_ops.tap_weights(p.seeds, p.weights)
+    assert torch.allclose(reblur_ops.tap_weights(p.seeds.cuda(), p.weights.cuda()).cpu(), expected, atol=1e-13)
     leaves = [t.cuda().requires_grad_() for t in problem(4, 5, batch=1, radii=(1, 3)).tensors[1:]]
-    assert torch.autograd.gradcheck(lambda *t: reblur_ops.class_weights(*t, radii=(1, 3)), leaves)
+    assert torch.autograd.gradcheck(lambda *t: reblur_ops.tap_weights(*t, radii=(1, 3)), leaves)
 
 
 def test_opcheck():

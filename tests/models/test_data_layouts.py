@@ -206,3 +206,47 @@ def test_pairs_are_held_apart():
     assert [len(part) for part in hold_out(pairs, 0.99)] == [1, 9]
     with pytest.raises(ValueError, match="of at least 2"):
         hold_out(pairs[:1], 0.5)
+
+
+def scene(seed):
+    return np.repeat(np.repeat(np.random.default_rng(seed).random((4, 4, 3), np.float32), 12, 0), 12, 1)
+
+
+def test_numbers_pair_as_numbers_and_unrelated_pairs_are_told(tmp_path):
+    for folder, names in (("source", ("a1", "a2", "a10")), ("target", ("b01", "b02", "b10"))):
+        (tmp_path / folder).mkdir()
+        for seed, name in enumerate(names):
+            images.write(tmp_path / folder / f"{name}.png", scene(seed))
+    pairs = load_pairs([f"realdof:{tmp_path}"], "test")
+    assert [(pair.blurry.stem, pair.sharp.stem) for pair in pairs] == [("a1", "b01"), ("a2", "b02"), ("a10", "b10")]
+    for seed, name in enumerate(("b01", "b02", "b10")):
+        images.write(tmp_path / "target" / f"{name}.png", scene(seed + 10))
+    with pytest.warns(UserWarning, match=r"look unrelated, as .*a1\.png with .*b01\.png: their likeness is -?0\."):
+        load_pairs([f"realdof:{tmp_path}"], "test")
+
+
+def test_names_pair_however_their_letters_are_composed(tmp_path):
+    import unicodedata
+
+    for folder, form in (("blur", "NFC"), ("gt", "NFD")):
+        (tmp_path / "test" / folder).mkdir(parents=True)
+        images.write(tmp_path / "test" / folder / f"{unicodedata.normalize(form, 'Gärten')}.png", scene(0))
+    (tmp_path / "test/aligned").mkdir()
+    images.write(tmp_path / "test/aligned" / f"{unicodedata.normalize('NFD', 'Gärten')}.png", scene(0))
+    (tmp_path / "test/aligned").joinpath(unicodedata.normalize("NFD", "Gärten") + ".png").rename(
+        tmp_path / "test/aligned" / (unicodedata.normalize("NFD", "Gärten") + ".PNG")
+    )
+    (pair,) = load_pairs([f"sdd:{tmp_path}"], "test", truth=True)
+    assert pair.sharp.exists()
+    assert pair.aligned.suffix == ".PNG"
+
+
+def test_one_folder_for_both_sides_is_refused(tmp_path):
+    images.write(tmp_path / "a.png", scene(0))
+    with pytest.raises(DataError, match=r"blurry and sharp pictures must lie in two folders, got .* for both"):
+        load_pairs([f"folders:{tmp_path},{tmp_path}"], "test")
+
+
+def test_photographs_are_no_pairs_but_in_training(tmp_path):
+    with pytest.raises(DataError, match="names photographs, of which only training makes pairs"):
+        load_pairs([f"photographs:{tmp_path}"], "test")

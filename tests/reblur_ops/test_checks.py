@@ -81,7 +81,7 @@ def test_options():
     with pytest.raises(ValueError, match="padding must be one of 'zeros', 'replicate', 'reflect', got 'circular'"):
         reblur_ops.reblur(**good(), padding="circular")
     with pytest.raises(ValueError, match="support must be one of"):
-        reblur_ops.class_weights(good()["seeds"], good()["weights"], support="Square")
+        reblur_ops.tap_weights(good()["seeds"], good()["weights"], support="Square")
 
 
 @pytest.mark.parametrize("size", [(7, 20), (20, 7), (1, 1)])

@@ -28,9 +28,9 @@ def test_distance_classes_partition_the_window():
 @pytest.mark.parametrize("radii", [(1, 2, 3, 4, 5, 6, 7), (4, 9)], ids=str)
 def test_class_weights_against_reference(backend, radii, support):
     p = problem(radii=radii)
-    actual = reblur_ops.class_weights(p.seeds, p.weights, radii=radii, support=support)
+    actual = reblur_ops.tap_weights(p.seeds, p.weights, radii=radii, support=support)
     with reblur_ops.use_backend("reference"):
-        assert_close(actual, reblur_ops.class_weights(p.seeds, p.weights, radii=radii, support=support), torch.float64)
+        assert_close(actual, reblur_ops.tap_weights(p.seeds, p.weights, radii=radii, support=support), torch.float64)
 
 
 def test_class_weights_are_the_kernel_that_reblur_applies(backend):
@@ -106,17 +106,17 @@ def test_blur_radius_is_differentiable_also_where_nothing_is_blurred(backend):
 def test_dtypes(backend, dtype):
     p = problem()
     seeds, weights = p.seeds.to(dtype), p.weights.abs().to(dtype)
-    planes = reblur_ops.class_weights(seeds, weights)
+    planes = reblur_ops.tap_weights(seeds, weights)
     radius = reblur_ops.blur_radius(seeds, weights)
     assert planes.dtype == radius.dtype == dtype
     with reblur_ops.use_backend("reference"):
-        assert_close(planes, reblur_ops.class_weights(seeds.double(), weights.double()), dtype)
+        assert_close(planes, reblur_ops.tap_weights(seeds.double(), weights.double()), dtype)
         assert_close(radius, reblur_ops.blur_radius(seeds.double(), weights.double()), dtype)
 
 
 def test_empty(backend):
     seeds, weights = torch.rand(0, 35, 4, 5), torch.rand(0, 8, 4, 5)
-    assert reblur_ops.class_weights(seeds, weights).shape == (0, 36, 4, 5)
+    assert reblur_ops.tap_weights(seeds, weights).shape == (0, 36, 4, 5)
     assert reblur_ops.blur_radius(seeds, weights).shape == (0, 1, 4, 5)
     assert reblur_ops.kernel_image(seeds, weights, torch.zeros(0, 3, dtype=torch.long)).shape == (0, 15, 15)
 

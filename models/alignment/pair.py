@@ -1,0 +1,68 @@
+"""One pair aligned: the sharp image where the blurry one is, and how far that can be trusted."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..blur import search_radius
+from ..flow import inside_mask, load_flow, warp
+
+NOISE = (4 / 255) ** 2  # mean square error, of roots of light, at which half of the confidence is left
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """How pairs are aligned.
+
+    Attributes:
+        flow: a name of `models.flow.load_flow` that needs no weights: "reblur"; "dis", which is far faster; or "none".
+        max_radius: largest circle of confusion that is searched, pixels, 1 to 64.
+    """
+
+    flow: str = "reblur"
+    max_radius: int = 16
+
+    def __post_init__(self) -> None:
+        if self.flow not in ("reblur", "dis", "none"):
+            raise ValueError(f"flow must be one of 'reblur', 'dis', 'none', got {self.flow!r}")
+        if not 1 <= self.max_radius <= 64:
+            raise ValueError(f"max_radius must be from 1 to 64 pixels, got {self.max_radius}")
+
+
+@dataclass(frozen=True)
+class AlignedPair:
+    """What is found of a pair; all (N, C, H, W), float32.
+
+    Attributes:
+        aligned: three channels, the sharp image warped to the blurry one, sRGB 0 … 1.
+        confidence: one channel, 0 … 1: 0 where the sharp image does not reach, and the less the worse it explains the
+            blurry image once blurred, as where something hides what the other image shows.
+        blur_radius: one channel, RMS radius in pixels of the blur between the two.
+        flow: two channels, x and y in pixels: the sharp image at p + flow(p) shows what the blurry one shows at p.
+    """
+
+    aligned: Tensor
+    confidence: Tensor
+    blur_radius: Tensor
+    flow: Tensor
+
+
+@torch.no_grad()
+def align_pair(blurry: Tensor, sharp: Tensor, settings: AlignmentSettings | None = None) -> AlignedPair:
+    """Align a sharp image with a blurry one.
+
+    Args:
+        blurry, sharp: (N, 3, H, W), sRGB 0 … 1, at least 16 pixels each way.
+        settings: the defaults if None.
+
+    Raises:
+        TypeError, ValueError: images that do not fit.
+    """
+    settings = settings or AlignmentSettings()
+    options = {"max_radius": float(settings.max_radius)} if settings.flow == "reblur" else {}
+    flow = load_flow(settings.flow, **options)(blurry, sharp)
+    aligned = warp(sharp, flow, padding="border", interpolation="bicubic").clamp(0, 1)
+    found = search_radius(aligned, blurry, max_radius=settings.max_radius)
+    confidence = inside_mask(flow) / (1 + found.error / NOISE)
+    return AlignedPair(aligned, confidence, found.radius, flow)

@@ -188,7 +188,7 @@ def pure(decision: str) -> dict:
 
 
 def native() -> dict:
-    """What to compile, as arguments of setup()."""
+    """The extensions to compile, as arguments of setup()."""
     if not BUILDING & set(sys.argv):
         return {}
     check_environment()

@@ -18,7 +18,7 @@ EXPONENTIAL = 7
 
 
 def floor_bytes(shape: Shape, dtype: torch.dtype, pass_: str, parameter_channels: int = PUBLISHED_CHANNELS) -> int:
-    """What must be read and written at least: each input and each result once in each pass.
+    """The bytes that must be read and written at least: each input and each result once in each pass.
 
     Args:
         shape: (N, C, H, W) of the image.

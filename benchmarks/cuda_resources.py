@@ -3,7 +3,7 @@
     python -m benchmarks.cuda_resources [--architectures 80 90 …] [--no-save]
 
 Needs nvcc, and g++ for what launches ask for: the launchers themselves say so, run on the stand-in for the execution
-model of tests/cuda_emulation. No GPU. Fails if a source does not compile, or if a tuned kernel spills registers.
+model of `emulation`. No GPU. Fails if a source does not compile, or if a tuned kernel spills registers.
 """
 
 import argparse
@@ -20,6 +20,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from benchmarks.occupancy import MULTIPROCESSORS, occupancy
+from emulation import emulator, problems
+from reblur_ops import PUBLISHED_RADII
 from reblur_ops.geometry import MAX_RADIUS
 
 ROOT = Path(__file__).parents[1]
@@ -176,26 +178,24 @@ def launches() -> dict[str, Launch] | None:
 
     The launchers run on the problems of the emulated tests, and on some with a colour image and the largest radius.
     """
-    from tests.cuda import test_kernels_emulated as kernels
-    from tests.cuda_emulation import emulator
-
     if emulator.compiler() is None:
         return None
-    cases = kernels.all_cases()
+    cases = problems.all_cases()
     cases += [
-        kernels.case(dtype, 1, 1, batch=1, channels=channels, radii=radii)
-        for dtype in kernels.DTYPES
+        problems.Case(dtype, 1, 1, batch=1, channels=channels, radii=radii)
+        for dtype in problems.DTYPES
         for channels in (1, 2, 3)
-        for radii in (kernels.PUBLISHED, (MAX_RADIUS,))
+        for radii in (PUBLISHED_RADII, (MAX_RADIUS,))
     ]
     # Only the launches count: neither sanitizers nor optimisation.
     flags = ["-O0", "-g0", "-fno-sanitize=all", "-DREBLUR_NO_FORCED_INLINE"]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
         folder = Path(name)
-        sources = [*kernels.KERNELS, kernels.DRIVER]
+        sources = [*problems.KERNELS, problems.DRIVER]
         objects = pool.map(lambda s: emulator.build([s], folder / f"{s.stem}.o", [*flags, "-c"]), sources)
         program = emulator.build([], folder / "driver", [*flags, "-no-pie", *map(str, objects)])
-        kernels.run(program, cases, launches=str(folder / "launches"))
+        given = [(case, problems.tensors(case)) for case in cases]
+        problems.run(program, given, launches=str(folder / "launches"))
         found = sorted(emulator.read_launches(program, folder / "launches"))
     names = spoken([launch.kernel for launch in found])
     asked: dict[str, Launch] = {}

@@ -97,7 +97,7 @@ def sanitized(tool: str, check: str, seconds: float) -> bool:
 
 
 def implementations() -> list[str]:
-    """Those that can run here. Whoever lacks one is told."""
+    """The implementations that can run here; one that is missing is named."""
     if importlib.util.find_spec("triton") is None:
         print("triton is not installed: not measured")
         return [name for name in IMPLEMENTATIONS if name != "triton"]

@@ -32,7 +32,7 @@ class Planned(NamedTuple):
 
 
 class Record:
-    """What is known of one device, written after each addition: <folder>/<device>.json and .md.
+    """The record of one device, written after each addition: <folder>/<device>.json and .md.
 
     A record of the same sources, device and versions is continued; any other is begun anew. Rows that failed are kept
     as well, so that one that takes the device down does so once.

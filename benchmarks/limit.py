@@ -118,7 +118,7 @@ def measure(question: str, cases: Sequence[Case], threads: int, seconds: float, 
 
 
 def slope(rows: Sequence[Row], pass_: str) -> float:
-    """Of the logarithm of time against that of what the rows differ in, by least squares."""
+    """The slope of the logarithm of time over that of what the rows differ in, by least squares."""
     chosen = [row for row in rows if row.pass_ == pass_]
     x = [ALONG[row.question](row) for row in chosen]
     return float(np.polyfit(np.log(x), np.log([row.ms_p50 for row in chosen]), 1)[0])
@@ -157,7 +157,7 @@ def growth_table(rows: Sequence[Row]) -> str:
 
 
 def cases(quick: bool) -> dict[str, list[Case]]:
-    """What is measured for each question."""
+    """The cases of each question."""
     base = Case(size=(40, 56)) if quick else Case()
     height, width = base.size
     return {

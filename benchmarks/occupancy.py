@@ -16,7 +16,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What a multiprocessor holds at most."""
+    """The limits of a multiprocessor."""
 
     warps: int
     blocks: int

@@ -49,7 +49,7 @@ def operator_picture(results: dict[str, Any], figure: Figure) -> None:
 
 
 def families_picture(results: dict[str, Any], figure: Figure) -> None:
-    """How many times faster than the naive unfold each family is, both directions."""
+    """The speed of each family relative to the naive unfold, both directions."""
     by_key = {(row["op"], row["pass"], row["impl"]): row["ms_p50"] for row in results["rows"]}
     names = [
         op for op in dict.fromkeys(row["op"] for row in results["rows"]) if (op, PASSES[0], "naive unfold") in by_key
@@ -72,7 +72,7 @@ def families_picture(results: dict[str, Any], figure: Figure) -> None:
 
 
 def limit_picture(results: dict[str, Any], figure: Figure) -> None:
-    """How time grows with pixels, radius and channels."""
+    """The growth of time with pixels, radius and channels."""
     of_row: dict[str, Callable[[dict[str, Any]], int]] = {
         "pixels": lambda row: int(row["shape"][2] * row["shape"][3]),
         "radius": lambda row: int(row["radius"]),

@@ -268,8 +268,9 @@ def main() -> None:
     else:
         print(f"{args.data / MASKS} is not there: left out")
     harness.save("real", rows, "\n".join(text) + "\n", args.results, areas=areas)
-    page.write(args.results / "real.html", "Real photographs, deblurred", "\n".join(figures))
-    print(args.results / "real.html")
+    if args.results:
+        page.write(args.results / "real.html", "Real photographs, deblurred", "\n".join(figures))
+        print(args.results / "real.html")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def build() -> list[Row]:
 
 
 def kept(path: Path) -> list[Row]:
-    """What a build that was measured before found, where it was: it is not repeated every time."""
+    """The rows of an earlier measurement of the build, which is not repeated every time."""
     if not path.exists():
         return []
     return [Row(**row) for row in json.loads(path.read_text())["rows"] if row["unit"] != "ms"]

@@ -114,7 +114,7 @@ def times_table(rows: Sequence[dict[str, Any]], label: Callable[[dict[str, Any]]
 
 
 def operator_table(results: dict[str, Any]) -> str:
-    """How long each implementation takes, and how many times longer than native."""
+    """The times of each implementation, and their ratios to native."""
 
     def label(row: dict[str, Any]) -> str:
         size = "×".join(map(str, row["shape"]))
@@ -154,7 +154,7 @@ def networks_table(results: dict[str, Any]) -> str:
 
 
 def limit_table(results: dict[str, Any]) -> str:
-    """How far from the floor of memory or arithmetic, and how time grows."""
+    """The distance from the floor of memory or arithmetic."""
     rows = [
         limit.Row(**{"pass_" if key == "pass" else key: value for key, value in row.items()}) for row in results["rows"]
     ]

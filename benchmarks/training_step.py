@@ -56,7 +56,7 @@ class Row:
 
 @dataclass
 class Fit:
-    """What a step needs, and so what fits."""
+    """The memory of a step, as a line over pixels, and what fits."""
 
     stage: int
     impl: str
@@ -170,7 +170,7 @@ def measure(shape: Sequence[int], backends: Sequence[str], seconds: float, devic
 
 
 def resident_bytes(step: Step) -> int:
-    """What is held when a step begins: weights, Adam's moments and the images."""
+    """The bytes held when a step begins: weights, Adam's moments and the images."""
     tensors = [*step.framework.parameters(), step.blurry, step.sharp]
     tensors += [t for state in step.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

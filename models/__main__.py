@@ -47,9 +47,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(title="tasks", metavar="task", required=True)
     for name, summary in TASKS.items():
-        task_parser = subparsers.add_parser(
-            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        task_parser = subparsers.add_parser(name, help=summary, description=summary, formatter_class=_Help)
         # PyTorch takes seconds to import, and --help has no use for it.
         if argv and argv[0] == name:
             try:
@@ -60,6 +58,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             task_parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
             task_parser.set_defaults(run=task.run, task=name)
     return parser.parse_args(argv)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names the defaults of arguments that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if default is None or default is False or default in ([], ()) or "(default: " in (action.help or ""):
+            return action.help
+        if isinstance(default, (list, tuple)):
+            return f"{action.help} (default: {' '.join(map(str, default))})"
+        return super()._get_help_string(action)
 
 
 class _Version(argparse.Action):

@@ -93,7 +93,7 @@ class ReblurConfig:
 
 @dataclass(frozen=True)
 class FrameworkConfig:
-    """What a `Framework` is made of. JSON can hold it: `models.core.config`."""
+    """The parts of a `Framework`. JSON can hold it: `models.core.config`."""
 
     radii: tuple[int, ...] = reblur_ops.PUBLISHED_RADII  # pixels; of the blur map and the reblurring alike
     blur_map: BlurMapConfig | None = field(default_factory=BlurMapConfig)

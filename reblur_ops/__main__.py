@@ -15,7 +15,7 @@ _TOLERANCE = 1e-12
 
 
 def describe() -> list[tuple[str, str]]:
-    """What is installed here, what was built and which backend answers, as (name, value)."""
+    """Installed versions, the build, and the backend that answers, as (name, value)."""
     build = reblur_ops.build_info()
     record = native.build_record()
     module = native.MODULE

@@ -154,7 +154,7 @@ def _warn_once(device: torch.device) -> None:
 
 
 def _frames_here() -> int:
-    """How far up the stack, seen from this function's caller, the first frame outside this package is."""
+    """The distance up the stack from this function's caller to the first frame outside this package."""
     level, frame = 0, sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").startswith("reblur_ops"):
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""What arguments must be, said in the user's terms before any work is done."""
+"""Checks of arguments, in the user's terms, before any work is done."""
 
 import itertools
 import numbers

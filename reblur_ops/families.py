@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Kernel(NamedTuple):
-    """What every pixel's kernel is made from, besides its parameters. The operators of `library` take it in this order.
+    """Description of every pixel's kernel, besides its parameters. The operators of `library` take it in this order.
 
     Attributes:
         family: "seeds" (parameters: seeds, and weights), "radial" (a profile), "gaussian" (σ) or "disk" (ρ).

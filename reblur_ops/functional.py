@@ -247,7 +247,7 @@ def _blur(
     direction: str,
     normalize_scatter: bool,
 ) -> Tensor:
-    """What the blurs have in common, after their checks: backend, autocast, direction."""
+    """Run a blur after its checks: backend, autocast, direction."""
     name = backend.select(image, parameters, *(() if weights is None else (weights,)))
     if name == "native":
         checks.no_functional_gradient()

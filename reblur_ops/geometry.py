@@ -15,7 +15,7 @@ MAX_ANALYTIC_RADIUS = 64  # of kernels whose weights are a formula: gaussian and
 
 
 class Interpolation(NamedTuple):
-    """Where a distance lies between two integer ones: at `ring`, or `fraction` of the way to ring + 1."""
+    """The place of a distance between two integer ones: at `ring`, or `fraction` of the way to ring + 1."""
 
     ring: int
     fraction: float
@@ -33,7 +33,7 @@ class DistanceClass(NamedTuple):
 
     @property
     def multiplicity(self) -> int:
-        """How many taps the class has: 1, 4 or 8."""
+        """Number of taps of the class: 1, 4 or 8."""
         if self.b == 0:
             return 1
         return 4 if self.a in (0, self.b) else 8

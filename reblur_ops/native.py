@@ -35,7 +35,7 @@ def load() -> tuple[ModuleType | None, str]:
 
 
 def build_record() -> dict[str, str]:
-    """What the build of the module in use decided, and a hash of its sources; empty where none is known."""
+    """The decisions of the build of the module in use, and a hash of its sources; empty where none is known."""
     module, _ = _loaded
     return read_record((Path(str(module.__file__)).parent if module else _PACKAGE) / RECORD)
 

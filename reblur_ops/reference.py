@@ -100,6 +100,14 @@ def components(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> It
     yield Component(radius, taps, values / values.sum(dim=1, keepdim=True), None)
 
 
+def unblurred(image: Tensor, parameters: Tensor, weights: Tensor | None) -> Tensor:
+    """A copy of an empty image that depends on all arguments, so that each has a gradient: zeros of its shape."""
+    for tensor in (parameters, weights):
+        if tensor is not None:
+            image = image + 0 * tensor.sum().to(image.dtype)
+    return image.clone()
+
+
 def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
     """y(p) = Σ_u k(p, u)·x(p + u): a pixel uses its own kernel. Without checks, as all here.
 
@@ -109,7 +117,7 @@ def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Ke
         weights: (N, S+1, H, W), for seeds alone.
     """
     if image.numel() == 0:
-        return image.clone()
+        return unblurred(image, parameters, weights)
     if image.dtype in (torch.float16, torch.bfloat16):
         weights = None if weights is None else weights.float()
         return gather(image.float(), parameters.float(), weights, kernel, padding).to(image.dtype)
@@ -132,7 +140,7 @@ def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: K
     zeros it is lost.
     """
     if image.numel() == 0:
-        return image.clone()
+        return unblurred(image, parameters, weights)
     if image.dtype in (torch.float16, torch.bfloat16):
         weights = None if weights is None else weights.float()
         return scatter(image.float(), parameters.float(), weights, kernel, padding).to(image.dtype)

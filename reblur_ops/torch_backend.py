@@ -14,13 +14,13 @@ from torch.utils.checkpoint import checkpoint
 
 from reblur_ops.families import Kernel
 from reblur_ops.geometry import MAX_RADIUS, DistanceClass, class_map, distance_classes, interpolation
-from reblur_ops.reference import pad, unpad
+from reblur_ops.reference import pad, unblurred, unpad
 
 
 def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
-    """As `reference.gather`. Takes memory for the (R+1)(R+2)/2 class sums of each channel, up to R = 15."""
+    """Compute `reference.gather`. Takes memory for the (R+1)(R+2)/2 class sums of each channel, up to R = 15."""
     if image.numel() == 0:
-        return image.clone()
+        return unblurred(image, parameters, weights)
     if image.dtype in (torch.float16, torch.bfloat16):
         return gather(image.float(), *_float(parameters, weights), kernel, padding).to(image.dtype)
     n, c, h, w = image.shape
@@ -34,9 +34,9 @@ def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Ke
 
 
 def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
-    """As `reference.scatter`. Takes memory for (R+1)(R+2)/2 planes of each channel, up to R = 15."""
+    """Compute `reference.scatter`. Takes memory for (R+1)(R+2)/2 planes of each channel, up to R = 15."""
     if image.numel() == 0:
-        return image.clone()
+        return unblurred(image, parameters, weights)
     if image.dtype in (torch.float16, torch.bfloat16):
         return scatter(image.float(), *_float(parameters, weights), kernel, padding).to(image.dtype)
     n, c, h, w = image.shape
@@ -84,7 +84,7 @@ def _normalised(values: Tensor, classes: tuple[DistanceClass, ...]) -> Tensor:
 
 
 def _kernel_layout(radius: int, support: str) -> tuple[list[int], list[float], list[float], int, list[int]]:
-    """How a kernel of one radius is put together from its profile.
+    """The recipe by which a kernel of one radius is made from its profile.
 
     Returns rings, fractions and log-multiplicities of the classes within the disk, the number of taps beyond it, and
     for each class of the window the index of its softmax entry; one past the classes within stands for the taps beyond.

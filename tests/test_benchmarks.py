@@ -31,7 +31,6 @@ from benchmarks import (
 from benchmarks.rivals import taps
 from models.flow import warp
 from reblur_ops.geometry import distance_classes
-from reblur_ops.testing import BACKENDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -235,7 +234,7 @@ def answered(monkeypatch, capfd, *more):
     return capfd.readouterr()
 
 
-@pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+@pytest.mark.native
 def test_one_question_is_answered_in_print_alone(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(harness.results, "RESULTS", tmp_path / "results")
@@ -246,7 +245,7 @@ def test_one_question_is_answered_in_print_alone(monkeypatch, capfd, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+@pytest.mark.native
 def test_results_are_written_where_asked(monkeypatch, capfd, tmp_path):
     answered(monkeypatch, capfd, "--results", str(tmp_path))
     rows = json.loads((tmp_path / "gaussian-cpu-once.json").read_text())["rows"]
@@ -254,7 +253,7 @@ def test_results_are_written_where_asked(monkeypatch, capfd, tmp_path):
     assert (tmp_path / "gaussian-cpu-once.md").exists()
 
 
-@pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+@pytest.mark.native
 @pytest.mark.parametrize(
     ("more", "message"),
     [

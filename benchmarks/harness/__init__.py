@@ -1,4 +1,4 @@
-"""How things are measured here: contenders take turns in one run, and are checked before they are timed.
+"""The way of measuring: contenders take turns in one run, and are checked before they are timed.
 
 Absolute times of one machine at one hour mean little; ratios between contenders that took turns do. A row carries the
 20th, 50th and 80th percentile of its repetitions, how many those were, the largest memory held at any time during one

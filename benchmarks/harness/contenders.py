@@ -18,7 +18,7 @@ Call = Callable[[], list[Tensor]]
 
 @dataclass
 class Problem:
-    """What every contender of a run is given."""
+    """The problem that every contender of a run is given."""
 
     op: str  # the name of the operator
     reference: Function  # of the tensors: the definition, which every contender must agree with
@@ -81,7 +81,7 @@ def on_backend(name: str, function: Function) -> Function:
 
 
 def make_call(function: Function, pass_: str, tensors: Sequence[Tensor], grad_output: Tensor) -> Call:
-    """What is timed: the output, or the output and the gradients to all tensors."""
+    """The call that is timed: the output, or the output and the gradients to all tensors."""
 
     def forward() -> list[Tensor]:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What benchmarks say: where and when they ran, tables, and files of results."""
+"""The output of benchmarks: environment, tables, and files of results."""
 
 import argparse
 import datetime
@@ -34,7 +34,7 @@ def thread_count(threads: int) -> str:
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Where and when; with the load of the machine, which tells how far to trust the times."""
+    """The machine, the date and the versions; with the load, which tells how far to trust the times."""
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
     return {
         "device": name if device == "cuda" else f"{name}, {thread_count(torch.get_num_threads())}",

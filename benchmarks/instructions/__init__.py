@@ -72,7 +72,7 @@ def count() -> dict[str, float]:
 
 
 def worse(counts: dict[str, float], recorded: dict[str, float]) -> list[str]:
-    """What takes more than was recorded, and what appeared or disappeared."""
+    """The kernels that take more instructions than recorded, and those that appeared or disappeared."""
     messages = [
         f"{name}: {counts[name]} instructions a pixel, recorded {recorded[name]}"
         for name in counts

@@ -1,1 +1,1 @@
-"""What else one could do: other ways to compute the same blur, written as well as they can be."""
+"""Rivals: other ways to compute the same blur, written as well as they can be."""

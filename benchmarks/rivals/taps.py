@@ -13,7 +13,7 @@ from reblur_ops.geometry import class_map
 def reblur(
     image: Tensor, seeds: Tensor, weights: Tensor, *, radii: Sequence[int] = reblur_ops.PUBLISHED_RADII
 ) -> Tensor:
-    """As `reblur_ops.reblur` with its defaults: the kernels spread out to (N, K², H, W), then a loop over the taps.
+    """Compute `reblur_ops.reblur` by default: the kernels spread out to (N, K², H, W), then a loop over the taps.
 
     Forward, nothing larger than the kernels is in memory.
     """

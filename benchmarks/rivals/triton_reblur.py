@@ -236,7 +236,7 @@ class _Reblur(torch.autograd.Function):
 def reblur(
     image: Tensor, seeds: Tensor, weights: Tensor, *, radii: Sequence[int] = reblur_ops.PUBLISHED_RADII
 ) -> Tensor:
-    """As `reblur_ops.reblur` with its defaults, on contiguous tensors.
+    """Compute `reblur_ops.reblur` with its defaults, on contiguous tensors.
 
     Raises:
         ValueError: a radius above 7, for which there are too many classes.

@@ -1,6 +1,6 @@
 // Launching a kernel, its shared memory, and the scalar types in memory against those of computation.
 //
-// One source compiles with nvcc and, for the tests, with a host compiler and tests/cuda_emulation/include.
+// One source compiles with nvcc and, for the tests, with a host compiler and emulation/include.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -56,7 +56,7 @@ def load_framework(path: str | os.PathLike[str] | None = None, trust: Sequence[s
 
 
 def _last_checkpoint(folder: Path) -> Path:
-    """Of folders `step-0001000`, the one with the largest number that is whole."""
+    """The complete folder `step-0001000` with the largest number."""
     steps = sorted(
         (int(match[1]), path) for path in folder.iterdir() if (match := re.fullmatch(r"step-(\d+)", path.name))
     )
@@ -222,7 +222,7 @@ def _expansion(channels: int, hidden: int) -> float:
 
 
 def _width_and_blocks(state: State, prefix: str = "") -> tuple[int, int]:
-    """Of a `ResidualNet` under its published names."""
+    """The width and the blocks of a `ResidualNet`, from its published names."""
     width = _size(state, f"{prefix}conv_first.weight", 0, 32)
     return width, _count(state, rf"{re.escape(prefix)}block(\d+)\.", first=1)
 
@@ -233,7 +233,7 @@ def _size(state: State, name: str, dim: int, otherwise: int) -> int:
 
 
 def _count(state: State, pattern: str, first: int = 0) -> int:
-    """How many numbers, from the first on without a gap, names have at the group of the pattern, at their start."""
+    """The count of consecutive numbers, from `first` on, that names have at the group of the pattern."""
     found = {int(match[1]) for match in map(re.compile(pattern).match, state) if match}
     count = 0
     while first + count in found:

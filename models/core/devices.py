@@ -1,4 +1,4 @@
-"""What a device has: whether it computes here, how much of its memory is free, how much a computation takes."""
+"""Devices: whether they compute here, how much memory is free, and how much a computation takes."""
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-"""What networks and searches demand of images, and images padded for them."""
+"""Checks of images for networks and searches, and padding."""
 
 import torch
 from torch import Tensor

@@ -21,7 +21,7 @@ class WeightsError(UserError):
 
 
 def read_torch(path: str | os.PathLike[str]) -> Any:
-    """What `torch.save` wrote, on the CPU, if it is tensors, numbers, texts and containers of them.
+    """Read a file of `torch.save`, on the CPU: tensors, numbers, texts and containers of them alone.
 
     Raises:
         WeightsError: the file is missing, truncated, of another kind, or would run code; none of it has run.

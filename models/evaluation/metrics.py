@@ -50,7 +50,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Score:
-    """How near a picture is to its target; as defined at the head of this module."""
+    """The closeness of an image to its target, as defined at the head of this module."""
 
     psnr: float  # dB
     ssim: float
@@ -60,7 +60,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Shift:
-    """What the protocol `shift` found: where to look in the target, pixels right and down, and what to multiply by."""
+    """The result of the protocol `shift`: the displacement into the target, pixels right and down, and the gain."""
 
     x: float
     y: float
@@ -157,7 +157,7 @@ def _refined(picture: Array64, moved: Callable[[Shift], Array64], shift: Shift, 
 
 @dataclass(frozen=True)
 class RadiusScore:
-    """How near a map of blur radii is to the truth."""
+    """The closeness of a map of blur radii to the truth."""
 
     correlation: float | None  # Pearson's, over pixels; None where one of the two is the same everywhere
     mae: float  # pixels

@@ -108,7 +108,7 @@ def make_flow(name: str, weights: Path | None) -> Flow:
 
 
 def radius_score(framework: TiledFramework, picture: Array, sample: Sample) -> RadiusScore | None:
-    """That of the reblurring network, where there is one and the truth is known."""
+    """The score of the reblurring network's radius; None without such a network or the truth."""
     if "blur_radius" not in sample or framework.framework.reblur is None:
         return None
     deblurred = torch.from_numpy(picture).permute(2, 0, 1)

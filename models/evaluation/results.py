@@ -52,7 +52,7 @@ class Extremes:
         self.worst = sorted([*self.worst, entry], key=lambda other: other[0])[: self.count]
 
     def write(self, folder: Path) -> None:
-        """As best-1-NAME.png, worst-1-NAME.png, …; those of an evaluation before go."""
+        """Write best-1-NAME.png, worst-1-NAME.png, …, and remove those of an earlier evaluation."""
         for kind, entries in (("best", self.best), ("worst", self.worst)):
             for path in folder.glob(f"{kind}-*.png"):
                 path.unlink()

@@ -17,7 +17,7 @@ class Flow(nn.Module, abc.ABC):
         super().__init__()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Where in `second` each pixel of `first` is found.
+        """Find each pixel of `first` in `second`.
 
         Args:
             first, second: (N, 3, H, W), RGB from 0 to 1, floating point, on one device. Any size.

@@ -148,7 +148,7 @@ def resize(image: Tensor, size: list[int]) -> Tensor:
 
 
 def cost_volume(first: Tensor, second: Tensor) -> Tensor:
-    """How well each pixel of `first` matches those of `second` around it: the mean over channels of their product.
+    """The match of each pixel of `first` with those of `second` around it: the mean over channels of their product.
 
     Args:
         first, second: (N, C, h, w). Beyond `second` lie zeros.

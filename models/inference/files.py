@@ -42,7 +42,7 @@ class Outputs:
 
     @property
     def paths(self) -> list[Path]:
-        """Those that were asked for."""
+        """The files that were asked for."""
         every = (self.deblurred, self.radius, self.radius_colours, self.side_by_side)
         return [path for path in every if path is not None]
 
@@ -71,7 +71,7 @@ def find_photographs(inputs: Sequence[str]) -> list[Path]:
 
 
 def skipped(inputs: Sequence[str]) -> dict[str, int]:
-    """How many files in the folders among the inputs have which suffix that is none of images', to tell of them."""
+    """Counts of files in the input folders, by suffix, that are not images; to report them."""
     counts: Counter[str] = Counter()
     for folder in (Path(text) for text in inputs if Path(text).is_dir()):
         for path in folder.iterdir():
@@ -81,7 +81,7 @@ def skipped(inputs: Sequence[str]) -> dict[str, int]:
 
 
 def plan(photographs: Sequence[Path], folder: Path, blur_map: bool, beside: bool) -> dict[Path, Outputs]:
-    """What is to be written for each photograph.
+    """The files to write for each photograph.
 
     Photographs of one name, of several folders, keep these: each goes into a folder of their name.
 

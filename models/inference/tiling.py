@@ -51,7 +51,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Layout:
-    """How an image is cut into tiles.
+    """The cut of an image into tiles.
 
     Attributes:
         tile: height and width, pixels; less at the right and at the bottom.
@@ -262,7 +262,7 @@ class TiledFramework:
     def _tiles(
         self, description: str, images: Sequence[Tensor], layout: Layout
     ) -> Iterator[tuple[tuple[slice, slice], Tensor, list[Tensor]]]:
-        """Where each tile lies, how its pixels count, and its part of each image, (1, C, h, w), on the device."""
+        """For each tile: place, weights of its pixels, and its part of each image, (1, C, h, w), on the device."""
         places = list(itertools.product(*(layout.spans(extent) for extent in images[0].shape[1:])))
         for row, column in tqdm(places, description, unit="tile", leave=False, delay=1, disable=len(places) == 1):
             rows, columns = slice(row.start, row.stop), slice(column.start, column.stop)
@@ -270,7 +270,7 @@ class TiledFramework:
             yield (rows, columns), torch.outer(row.weights, column.weights), parts
 
     def _probe(self, name: str, function: Callable[..., Tensor], images: Sequence[Tensor]) -> Callable[[], float]:
-        """What tells the bytes for each pixel that a function takes, measured once on a corner of an image."""
+        """A function that tells the bytes per pixel that a call takes, measured once on a corner of an image."""
 
         def measure() -> float:
             if name not in self._bytes_per_pixel:

@@ -109,7 +109,7 @@ def decode_radius(blur_map: Tensor) -> Tensor:
 
 
 def radius_likelihood(blur_map: Tensor, radius: Tensor, confidence: Tensor | None = None) -> Tensor:
-    """How unlikely a radius is under a map: |difference of logarithms| / spread + log spread, the mean.
+    """The mean negative log-likelihood of a radius under a map: |difference of logarithms| / spread + log spread.
 
     Args:
         blur_map: (N, 2, H, W), from `BlurRadiusNet`.

@@ -59,7 +59,7 @@ class ResidualNet(nn.Module):
 
 
 def pooled_statistics(blurry: Tensor, blur_map: Tensor) -> Tensor:
-    """What squeeze-excite pools: the mean of each channel of cat(blurry, blur_map), in float32.
+    """The values that squeeze-excite pools: the mean of each channel of cat(blurry, blur_map), in float32.
 
     Computed once over a whole image, it is what `pooled` of the deblurring networks takes for each of its tiles.
 

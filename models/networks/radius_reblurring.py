@@ -17,7 +17,7 @@ WINDOW = 5  # pixels; the network gathers what lies around
 
 @dataclass(frozen=True)
 class ReblurredByDisks:
-    """What `RadiusReblurringNet` found between two images."""
+    """The result of `RadiusReblurringNet` for two images."""
 
     image: Tensor  # (N, 3, H, W), the sharp image reblurred
     coc: Tensor  # (N, 1, H, W), radius of the circle of confusion in pixels
@@ -104,7 +104,7 @@ class RadiusReblurringNet(nn.Module):
         return ReblurredByDisks(image, coc, radius, confidence, self.max_radius, self.light)
 
     def likelihood(self, sharp: Tensor, blurry: Tensor) -> Tensor:
-        """Of each candidate in cells of 2 × 2 pixels: (N, K, H/2, W/2), sums to 1 over K; H and W multiples of 4."""
+        """Weights of candidates in cells of 2 × 2 pixels: (N, K, H/2, W/2), sum 1 over K; H and W multiples of 4."""
         with torch.no_grad():
             costs = matching_costs(sharp, blurry, self.candidates, window=WINDOW, slack=0, light=self.light)
         best = costs.amin(1, keepdim=True)

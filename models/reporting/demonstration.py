@@ -104,7 +104,7 @@ def headline(metrics: Metrics) -> dict[str, str]:
 def page_body(
     metrics: Metrics, run: Path, tiled: TiledFramework, pictures: Sequence[Restored], pairs: Sequence[Pair]
 ) -> str:
-    """What the page shows, of a run, of pictures held out, and of the pairs to train on."""
+    """The contents of the page: a run, pictures held out, and the pairs to train on."""
     introduction = INTRODUCTION.substitute(
         pairs=metrics.pairs,
         parameters=f"{metrics.parameters / 1e6:.2f}",

@@ -68,7 +68,7 @@ def ring(image: Tensor, radius: Tensor, **options: object) -> Tensor:
 
 
 def mixture(image: Tensor, radius: Tensor, **options: object) -> Tensor:
-    """Of flat disks of the radii 1, 3, … 13 and no blur, the two nearest: as the reblurring network can mix them."""
+    """The two nearest of the flat disks of radii 1, 3, … 13 and no blur, mixed as the reblurring network can."""
     radii = tuple(range(1, MAX_RADIUS + 1, 2))
     seeds = image.new_zeros(1, reblur_ops.map_channels(radii)[0], *image.shape[2:])
     sizes = image.new_tensor([0, *radii])[:, None, None]

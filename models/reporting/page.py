@@ -35,7 +35,7 @@ def write(path: Path, title: str, body: str) -> None:
 
 
 def source(picture: Picture, *, small: bool = False) -> str:
-    """What `src` of an image is set to, the picture itself: PNG, or small, a fifth of the size, JPEG."""
+    """The picture itself as the `src` of an image: PNG, or, where it is small, JPEG of a fifth of the size."""
     kind, extension = ("jpeg", ".jpg") if small else ("png", ".png")
     return f"data:image/{kind};base64,{base64.b64encode(encoded(picture, extension)).decode()}"
 

@@ -51,7 +51,7 @@ def blank(height: int, width: int) -> Picture:
 
 
 def magnification(picture: Array | Picture) -> int:
-    """How many times larger a picture must be for lettering to fit: 1 for the whole photograph."""
+    """The factor by which a picture must grow for lettering to fit: 1 for the whole photograph."""
     return max(1, round(LETTERING_HEIGHT / picture.shape[0]))
 
 
@@ -83,7 +83,7 @@ def radius_picture(radius: Array, largest: float) -> Picture:
 
 
 def largest_radius(radius: Array) -> float:
-    """Where the colours of a map of radii end: at a whole number of pixels, not drawn away by a few of its pixels."""
+    """The radius at which the colours of a map end: a whole number of pixels, robust against a few outliers."""
     return float(max(1, math.ceil(np.percentile(radius, 99.9))))
 
 

@@ -53,7 +53,7 @@ class Restored:
 
     @functools.cached_property
     def scores(self) -> tuple[Score, Score] | None:
-        """Of the blurry and of the deblurred picture, to the aligned truth; None where that is not known."""
+        """Scores of the blurry and of the deblurred image against the aligned truth; None where that is not known."""
         if "aligned" not in self.sample:
             return None
         truth = to_array(self.sample["aligned"])

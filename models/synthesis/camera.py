@@ -1,4 +1,4 @@
-"""What a camera does to the light behind the lens: noise, white balance, tone curve, sharpening, JPEG, 8 bits."""
+"""The processing of light in a camera: noise, white balance, tone curve, sharpening, JPEG, 8 bits."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.
 
 @dataclass(frozen=True)
 class Cameras:
-    """Of N pictures; tensors of shape (N,).
+    """Settings for N images; tensors of shape (N,).
 
     Attributes:
         photons: variance of the noise at white, which is proportional to the light; linear light.
@@ -79,7 +79,7 @@ def develop(light: Tensor, cameras: Cameras) -> Tensor:
 
 
 def photograph(light: Tensor, cameras: Cameras, noise: Tensor) -> Tensor:
-    """What the camera writes of linear light, (N, 3, H, W), which may exceed 1: sRGB values in 256 steps, 0 … 1.
+    """The image that the camera writes for linear light, (N, 3, H, W), which may exceed 1: sRGB in 256 steps, 0 … 1.
 
     Args:
         noise: of the shape of the light, standard normal.

@@ -31,7 +31,7 @@ GRID = 16  # pixels: JPEG's blocks lie anywhere
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """What pairs made while training are like.
+    """Settings of the pairs that are made while training.
 
     Attributes:
         blur: largest radius of a circle of confusion, pixels.
@@ -77,7 +77,7 @@ class GeneratorConfig:
 
     @property
     def reach(self) -> int:
-        """Of the kernels, pixels: blue may be 10 % larger, and edges are soft."""
+        """Largest radius of the kernels, pixels: blue may be 10 % larger, and edges are soft."""
         return math.ceil(1.1 * self.blur + 1)
 
 
@@ -150,7 +150,7 @@ class PairGenerator:
         return {name: _cut(values, corners, self.crop) for name, values in pictures.items()}
 
     def _window(self, image: Tensor) -> Tensor:
-        """What the camera sees: the middle, which no edge reaches."""
+        """The part that the camera sees: the middle, which no edge reaches."""
         first = (self.extent - self.outer) // 2
         return image[..., first : first + self.outer, first : first + self.outer]
 

@@ -143,7 +143,7 @@ def find_originals(photos: Path | None, disparity: Path | None) -> list[Original
 
 
 def fitting_scales(original: Original, settings: Settings) -> list[float]:
-    """Those scales at which a photograph is large enough for patches."""
+    """The scales at which a photograph is large enough for patches."""
     return [scale for scale in settings.scale if min(original.size(scale)) >= settings.extent]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines the pairs, together with the photographs.
+    """Settings that, together with the photographs, determine the pairs.
 
     Attributes:
         patch: height and width of a pair, pixels.
@@ -40,7 +40,7 @@ class Settings:
 
     @property
     def margin(self) -> int:
-        """What a patch needs of the photograph around it, pixels: what a disk and a displacement reach."""
+        """The margin that a patch needs around it, pixels: the reach of a disk and of a displacement."""
         return math.ceil(max(self.blur, self.misalignment)) + 4
 
     @property
@@ -49,7 +49,7 @@ class Settings:
         return self.patch + 2 * self.margin
 
     def of_split(self, split: str) -> "Settings":
-        """Those of the pairs in a folder of OUT, "train_patches" or "test"."""
+        """The settings of the pairs in a folder of OUT, "train_patches" or "test"."""
         if split != "test":
             return self
         return dataclasses.replace(self, patch=self.test_patch or self.patch, patches=self.test_patches or self.patches)

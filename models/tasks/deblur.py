@@ -16,10 +16,10 @@ from .framework_arguments import add_framework_arguments, load_tiled
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Deblur photographs of any size. Written are files of the same names, formats and bit depths, upright, with "
-        "the EXIF data and colour profile of the original. Opacity is carried over as it is, and colours below it are "
-        "deblurred like all others. Grey pictures are deblurred as colour and written as grey (luma, BT.709). "
-        "Floating point is clipped to 0 … 1."
+        "Deblur photographs of any size. Results have the names, formats and bit depths of the originals, their EXIF "
+        "data and colour profile, and are upright. Opacity is kept, and colours below it are deblurred like all "
+        "others. Grey photographs are deblurred as colour and written as grey (luma, BT.709). Floating point is "
+        "clipped to 0 … 1."
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="photograph, folder of photographs, or pattern")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")

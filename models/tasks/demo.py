@@ -110,9 +110,9 @@ def training_seconds(config: TrainingConfig) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for all of it")
-    parser.add_argument("--steps", type=integer(1, 10**9), help="of training; those of the recipe if not given")
-    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="of the pairs and of training")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for data, run and page")
+    parser.add_argument("--steps", type=integer(1, 10**9), help="steps of training; if not given, those of the recipe")
+    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=0, help="seed of the pairs and of training")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where PyTorch computes; auto: a GPU if any"
     )

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--outputs",
         type=Path,
         metavar="DIR",
-        help="score the pictures in this folder, named as the blurry ones, in place of a checkpoint",
+        help="score the images in this folder, named as the blurry ones, instead of a checkpoint",
     )
     add_framework_arguments(parser)
     parser.add_argument(
@@ -41,10 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=tuple(PROTOCOLS),
         metavar="PROTOCOL",
-        help="of those below; by default all for which the data has what they need",
+        help="protocols to score by, of those below; if not given, all that the data allows",
     )
-    parser.add_argument("--flow", choices=tuple(FLOWS), default="dis", help="of the protocol warped (default: dis)")
-    parser.add_argument("--flow-weights", type=Path, metavar="FILE", help="of the flow pwc")
+    parser.add_argument(
+        "--flow", choices=tuple(FLOWS), default="dis", help="optical flow of the protocol warped (default: dis)"
+    )
+    parser.add_argument("--flow-weights", type=Path, metavar="FILE", help="weights of the flow pwc")
     parser.add_argument("--round", action="store_true", help="round the deblurred pictures to 8 bits first")
     parser.add_argument(
         "--out",
@@ -54,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for scores.json, scores.csv and pictures (default: runs/evaluation)",
     )
     parser.add_argument(
-        "--pictures", type=integer(0, 1000), default=3, metavar="N", help="how many of the best and the worst to show"
+        "--pictures",
+        type=integer(0, 1000),
+        default=3,
+        metavar="N",
+        help="number of the best and of the worst to show (default: 3)",
     )
 
 

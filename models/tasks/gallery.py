@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="folder for the page and the pictures")
     parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
     parser.add_argument(
-        "--scale", type=number(0.1, 1), default=1.0, help="of the photograph, 0.1 to 1; less is quicker"
+        "--scale", type=number(0.1, 1), default=1.0, help="factor by which the photograph is made smaller, 0.1 to 1"
     )
 
 

@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         nargs="+",
         metavar="SOURCE",
-        help=f"pairs to show, {NOTATION}; by default the test split of what the run was trained on",
+        help=f"pairs to show, {NOTATION}; if not given, the test split of the training data",
     )
     parser.add_argument(
-        "--pictures", type=integer(1, 100), default=4, metavar="N", help="how many, spread over the data"
+        "--pictures", type=integer(1, 100), default=4, metavar="N", help="number of pairs, spread over the data"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; if not given, RUN/report.html")
     add_trust(parser)

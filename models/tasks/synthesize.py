@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--disparity",
         type=Path,
         help="folder of their disparities, same names: TIFF, PFM or PNG of one channel, the size of the photograph, "
-        "larger where nearer, holes NaN or infinite; random depth where there is none",
+        "larger where nearer, holes NaN or infinite; depth is random where there is none",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the pairs, in the layout sdd")
     parser.add_argument("--patch", type=integer(32, 4096), default=default.patch, help="height and width, pixels")
@@ -62,36 +62,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest standard deviation of the noise at white, in linear light",
     )
     parser.add_argument(
-        "--bits", type=int, choices=(8, 16), default=default.bits, help="of the channels of the pictures"
+        "--bits", type=int, choices=(8, 16), default=default.bits, help="bits of each channel of the images"
     )
     parser.add_argument(
         "--scale",
         type=number(0.01, 1),
         nargs="+",
         default=default.scale,
-        help="of the photographs, before all else; of several, the pairs of a photograph take those in turn at which "
-        "it is large enough",
+        help="factor by which photographs are made smaller first; if there are several, the pairs of a photograph use "
+        "in turn those at which it is large enough",
     )
     parser.add_argument(
         "--test-fraction",
         type=number(0, 1),
         default=default.test_fraction,
-        help="of the photographs, kept for the test",
+        help="part of the photographs that is kept for the test",
     )
     parser.add_argument(
         "--test",
         nargs="+",
         default=default.test,
         metavar="NAME",
-        help="those kept for it instead, without their suffix",
+        help="photographs kept for the test instead, without suffix",
     )
     parser.add_argument(
-        "--test-patch", type=integer(32, 4096), help="height and width in the test, pixels; --patch if not given"
+        "--test-patch",
+        type=integer(32, 4096),
+        help="height and width in the test, pixels; if not given, those of --patch",
     )
     parser.add_argument(
-        "--test-patches", type=integer(1, 99999), help="pairs of each photograph in the test; --patches if not given"
+        "--test-patches",
+        type=integer(1, 99999),
+        help="pairs of each photograph in the test; if not given, as many as --patches",
     )
-    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=default.seed, help="of the random numbers")
+    parser.add_argument("--seed", type=integer(0, 2**63 - 1), default=default.seed, help="seed of the random numbers")
     parser.add_argument("--workers", type=integer(1, 1024), default=processors(), help="processes")
 
 

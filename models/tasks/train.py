@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         """
     )
     parser.add_argument("--config", required=True, metavar="FILE", help=f"YAML file, or one of the recipes: {recipes}")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="in the place of what the file says")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="value that replaces that of the file")
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration, and train nothing")
 
 

@@ -8,7 +8,7 @@ from torch.utils import cpp_extension
 
 from benchmarks import cuda_resources
 from benchmarks.cuda_resources import Kernel, Launch
-from tests.cuda_emulation import emulator
+from emulation import emulator
 
 ROOT = Path(__file__).parents[2]
 needs_nvcc = pytest.mark.skipif(cuda_resources.nvcc() is None, reason="nvcc is not on the PATH")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from models.__main__ import main
+from models.__main__ import TASKS, main
 from models.data import images
 from models.data.layouts import load_pairs
 from models.framework import Framework
@@ -232,6 +232,15 @@ def test_impossible_options_are_refused(arguments, message, capsys):
         main(["demo", *arguments])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_help_names_defaults_that_say_something(task, capsys):
+    with pytest.raises(SystemExit):
+        main([task, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "show where in the code an error comes from" in text
+    assert not re.search(r"\(default: (None|False|\[|\()", text)
 
 
 def test_help_does_not_load_torch():

@@ -51,15 +51,12 @@ def test_what_tasks_share_does_not_know_them():
     assert not [line for folder in folders for line in importers(f"models/{folder}", "models.tasks")]
 
 
-@pytest.mark.parametrize(("folder", "other"), [("reblur_ops", "models"), ("models", "tests")])
+@pytest.mark.parametrize(
+    ("folder", "other"),
+    [("reblur_ops", "models"), ("models", "tests"), ("benchmarks", "tests"), ("emulation", "tests")],
+)
 def test_one_package_does_not_import_the_other(folder, other):
     assert not importers(folder, other)
-
-
-def test_benchmarks_need_no_tests():
-    # The CUDA launches are those of the emulated tests: whatever these launch is measured.
-    found = importers("benchmarks", "tests")
-    assert not [line for line in found if not line.startswith("benchmarks/cuda_resources.py")]
 
 
 def test_ground_floor_stands_on_nothing():

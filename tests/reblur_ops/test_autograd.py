@@ -8,8 +8,6 @@ import reblur_ops
 from reblur_ops import families
 from reblur_ops.testing import BACKENDS, TOLERANCE, assert_close, problem, run
 
-native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
-
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
 @pytest.mark.parametrize("support", ["square", "disk"])
@@ -35,7 +33,7 @@ def test_each_gradient_alone_is_that_of_all_together(needed):
             assert_close(leaf.grad, expected, torch.float64)
 
 
-@native
+@pytest.mark.native
 def test_the_image_is_kept_only_for_the_gradients_that_need_it():
     p = problem()
     kept = []
@@ -46,7 +44,7 @@ def test_the_image_is_kept_only_for_the_gradients_that_need_it():
     assert kept == [False, True]
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_opcheck(dtype):
     p = problem(6, 7, radii=(1, 3), padding="replicate").to(dtype)
@@ -83,7 +81,7 @@ def test_compiles_to_one_graph(backend):
                 assert_close(a.grad, b.grad, torch.float64)
 
 
-@native
+@pytest.mark.native
 def test_compiles_with_inductor():
     p = problem(9, 10).to(torch.float32)
 
@@ -95,7 +93,7 @@ def test_compiles_with_inductor():
     assert_close(compiled(*p.tensors), function(*p.tensors), torch.float32)
 
 
-@native
+@pytest.mark.native
 def test_one_compilation_serves_all_sizes():
     torch.compiler.reset()
     graphs = []
@@ -133,7 +131,7 @@ def test_autocast_computes_in_float32(backend):
             reblur_ops.reblur(*mixed)
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("size", [(1, 300), (70, 131), (200, 40)])
 def test_repeats_bit_for_bit_whatever_the_threads(size):
     p = problem(*size, padding="replicate").to(torch.float32)
@@ -158,7 +156,7 @@ def test_second_derivatives(backend):
         assert gradgradcheck(lambda *t: reblur_ops.tap_weights(*t, radii=(2,)), leaves[1:])
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("constant", range(3))
 def test_second_derivatives_where_one_input_is_constant(constant):
     p = problem(3, 4, batch=1, channels=1, radii=(2,))
@@ -167,7 +165,7 @@ def test_second_derivatives_where_one_input_is_constant(constant):
         assert gradgradcheck(lambda *t: reblur_ops.reblur(*t, radii=(2,)), leaves)
 
 
-@native
+@pytest.mark.native
 def test_second_derivatives_of_tensors_that_come_from_each_other():
     """The gradient of the output depends on the seeds here, and so does the image."""
     p = problem(4, 5, batch=1, radii=(1, 2))
@@ -182,7 +180,7 @@ def test_second_derivatives_of_tensors_that_come_from_each_other():
     assert_close(*seconds, torch.float64)
 
 
-@native
+@pytest.mark.native
 def test_a_third_derivative_is_refused_with_the_way_out():
     p = problem(5, 5, batch=1, radii=(2,))
     seeds = p.seeds.requires_grad_()
@@ -239,7 +237,7 @@ def test_gradients_of_each_sample_by_vmap(backend):
         assert_close(actual, leaf.grad, torch.float64)
 
 
-@native
+@pytest.mark.native
 def test_functional_gradients_are_refused_natively():
     """PyTorch's registered operators have none; nothing is computed wrongly in silence."""
     p = problem(4, 5, batch=1, radii=(2,))
@@ -247,7 +245,7 @@ def test_functional_gradients_are_refused_natively():
         torch.func.grad(lambda image: reblur_ops.reblur(image, *p.tensors[1:], radii=(2,)).sum())(p.image)
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_operators_called_directly_refuse_what_does_not_fit(dtype):
     """torch.ops is public: nothing that reaches it may crash the process."""

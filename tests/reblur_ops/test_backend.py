@@ -14,9 +14,7 @@ import torch
 import reblur_ops
 from reblur_ops import __main__ as command
 from reblur_ops import backend, record
-from reblur_ops.testing import BACKENDS, problem
-
-native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
+from reblur_ops.testing import problem
 
 
 def python(code, folder=None, **environment):
@@ -61,7 +59,7 @@ def test_use_backend_refuses_other_names():
         pass
 
 
-@native
+@pytest.mark.native
 def test_the_backward_pass_runs_on_the_backend_of_its_forward_pass():
     """Told apart by third derivatives, which only pure PyTorch has."""
     p = problem(5, 6, batch=1)
@@ -115,7 +113,7 @@ except RuntimeError as error:
     assert refused.startswith("backend 'native' is not built here")
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
 def test_every_instruction_set(capability):
     """Torch's own override picks the kernels; each set is compared with the definition."""
@@ -185,7 +183,7 @@ def test_a_gpu_without_code_gets_pure_pytorch(monkeypatch):
         backend.select(OnGpu())
 
 
-@native
+@pytest.mark.native
 def test_a_checkout_takes_the_module_of_an_installation_of_the_same_sources(tmp_path):
     """And of no others: their operators might differ."""
     package = Path(reblur_ops.__file__).parent
@@ -208,7 +206,7 @@ def test_a_checkout_takes_the_module_of_an_installation_of_the_same_sources(tmp_
         assert ("is of other sources" in output) != found
 
 
-@native
+@pytest.mark.native
 def test_the_compiled_module_uses_stable_symbols_only():
     """Python's limited API is a promise of its headers; of Torch, the stable ABI is a set of names."""
     if shutil.which("nm") is None:
@@ -230,7 +228,7 @@ def test_the_command_prints_what_a_bug_report_needs():
     assert torch.__version__ in output
 
 
-@native
+@pytest.mark.native
 def test_the_command_checks_native_kernels(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["reblur_ops", "--check"])
     command.main()

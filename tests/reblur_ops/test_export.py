@@ -6,8 +6,6 @@ import torch
 import reblur_ops
 from reblur_ops.testing import BACKENDS
 
-native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
-
 
 class Network(torch.nn.Module):
     """Predicts the parameters of every family from the image, and blurs it with each."""

@@ -13,7 +13,6 @@ from tests.blurs import BLURS, WIDE, Blur, compare, images, run
 
 DIRECTIONS = ("gather", "scatter")
 PADDINGS = ("zeros", "replicate", "reflect")
-native = pytest.mark.skipif("native" not in BACKENDS, reason="native kernels are not built")
 fast = [name for name in BACKENDS if name != "reference"]
 
 
@@ -57,7 +56,7 @@ def test_reblur_in_both_directions(backend, direction, normalize_scatter):
         assert_close(a, e, torch.float64)
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 37), (37, 1), (5, 3), (9, 70), (3, 300)], ids=str)
 @pytest.mark.parametrize("blur", [Blur("gaussian", 5), Blur("disk", 6), Blur("radial", 4)], ids=str)
@@ -130,7 +129,7 @@ def test_second_derivatives(backend, blur, direction):
         assert gradgradcheck(lambda *t: blur(*t, direction=direction), leaves)
 
 
-@native
+@pytest.mark.native
 def test_second_derivatives_of_large_radii():
     """The pure PyTorch form computes these row by row of classes, and each row again on the way back."""
     image, _ = images(2, 3, batch=1, channels=1)
@@ -139,7 +138,7 @@ def test_second_derivatives_of_large_radii():
         assert gradgradcheck(lambda *t: Blur("disk", 16)(*t), leaves)
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("name", ["gather", "scatter"])
 @pytest.mark.parametrize("blur", [Blur("gaussian", 3), Blur("disk", 3), Blur("radial", 3)], ids=str)
 def test_opcheck(blur, name):
@@ -265,7 +264,7 @@ def test_the_default_gaussian_radius_is_three_sigma():
     assert reblur_ops.gaussian_blur(image[:0], sigma[:0]).shape == (0, 3, 30, 30)
 
 
-@native
+@pytest.mark.native
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_nan_stays_where_it_is(direction):
     """A pixel without a sound width makes no neighbour unsound that its kernel cannot reach."""
@@ -281,7 +280,7 @@ def test_a_nan_stays_where_it_is(direction):
             assert torch.equal(broken[far], sound[far])
 
 
-@native
+@pytest.mark.native
 def test_disk_memory_does_not_grow_with_the_window():
     """A radius of 64 has 16641 taps: none of them in memory. The output, a few rows of states, no more."""
     image = torch.rand(1, 3, 256, 256)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cuda_emulation import emulator
+from emulation import emulator
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -1,4 +1,4 @@
-"""Compiles CUDA sources for the CPU, under AddressSanitizer and UndefinedBehaviorSanitizer, and runs them.
+"""Compile CUDA sources for the CPU, under AddressSanitizer and UndefinedBehaviorSanitizer, and run them.
 
 `include/` stands in for the toolkit's headers; `include/emulation/executor.h` runs the threads.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 INCLUDE = Path(__file__).parent / "include"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # A variable that is read before it is written is no NaN but -1.7e38, not by chance the right value.
@@ -24,10 +24,15 @@ def compiler() -> str | None:
 
 
 def build(sources: Iterable[Path], program: Path, flags: Iterable[str] = ()) -> Path:
-    """Compiles and links `sources`, C++ or CUDA; the stand-ins and csrc are on the include path."""
-    command = [compiler(), *FLAGS, f"-I{INCLUDE}", f"-I{ROOT / 'csrc'}", *flags, "-o", program]
-    result = subprocess.run([*command, "-x", "c++", *sources], capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr
+    """Compile and link `sources`, C++ or CUDA, with the stand-ins and csrc on the include path.
+
+    Raises:
+        RuntimeError: they do not compile; with what the compiler says.
+    """
+    command = [compiler() or "g++", *FLAGS, f"-I{INCLUDE}", f"-I{ROOT / 'csrc'}", *flags, "-o", str(program)]
+    result = subprocess.run([*command, "-x", "c++", *map(str, sources)], capture_output=True, text=True, timeout=600)
+    if result.returncode != 0:
+        raise RuntimeError(result.stderr)
     return program
 
 
@@ -39,14 +44,14 @@ def run(
     launches: Path | str | None = None,
     data: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `program` with `data` as its standard input, its threads and blocks in the given orders.
+    """Run `program` with `data` as its standard input, its threads and blocks in the given orders.
 
-    Its launches are added to the file `launches`, for `read_launches`.
+    The program adds its launches to the file `launches`, for `read_launches`.
     """
     variables = {"REBLUR_EMULATION_THREADS": threads, "REBLUR_EMULATION_BLOCKS": blocks}
     if launches is not None:
         variables["REBLUR_EMULATION_LAUNCHES"] = str(launches)
-    command = [program, *map(str, arguments)]
+    command = [str(program), *map(str, arguments)]
     return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **variables}, timeout=300)
 
 

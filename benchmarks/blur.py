@@ -57,14 +57,17 @@ class Row:
     explained: float | None  # dB: the aligned picture blurred by it, to the blurry one, away from depth edges
 
 
+def photographs() -> list[Array]:
+    """(H, W, 3) each, sRGB, 0 … 1."""
+    images = [np.asarray(getattr(skimage.data, name)(), np.float32) / np.float32(255) for name in PHOTOGRAPHS]
+    return [np.asarray(ndimage.zoom(image, (SCALE, SCALE, 1), order=1), np.float32) for image in images]
+
+
 def scenes(count: int, seed: int) -> Iterator[Scene]:
-    photographs = []
-    for name in PHOTOGRAPHS:
-        image = np.asarray(getattr(skimage.data, name)(), np.float32) / np.float32(255)
-        photographs.append(np.asarray(ndimage.zoom(image, (SCALE, SCALE, 1), order=1), np.float32))
+    pictures = photographs()
     settings = SceneSettings(size=SIZE, parallax=PARALLAX)
     for index in range(count):
-        yield make_scene(photographs, settings, np.random.default_rng([seed, index]))
+        yield make_scene(pictures, settings, np.random.default_rng([seed, index]))
 
 
 def tensor(picture: Array) -> Tensor:

@@ -1,0 +1,181 @@
+"""How well does alignment bring the sharp picture of a pair to the blurry one?
+
+    python -m benchmarks.alignment [--data DIR]
+
+On layered scenes with occlusion (`models.synthesis.scene`), whose truth is known: the target, the sharp picture warped,
+against the aligned truth where the sharp picture shows it, for parallax of up to 4, 12 and 24 pixels.
+
+DIR holds folders of real photographs, each of which is left out, with a word, where it is not there:
+
+    multifocus_aligned/lightfield_lfsd/   SCENE_FRAME_blurry and SCENE_sharp, aligned: at half size, the sharp one moved
+                                          by a zoom, a turn and a shift, as focusing does it
+    train_misaligned/                     hand-held pairs without truth: how well the target, blurred by the radius
+                                          found, explains the blurry picture, and how straight its flow is
+
+Writes alignment.json and alignment.md where --results says.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks import harness
+from benchmarks.blur import photographs, tensor
+from benchmarks.real import LIGHTFIELD, MISALIGNED, every, find_pairs, read
+from models.blur import search_radius
+from models.flow import Flow, load_flow, warp
+from models.synthesis.scene import SceneSettings, make_scene
+
+SIZE = 160
+PARALLAX = (4.0, 12.0, 24.0)  # pixels
+WIDTH = 640  # pixels, of hand-held pairs
+ZOOM, TURN, SHIFT = 0.02, 0.5, 8.0  # of light-field pairs: parts, degrees, pixels, at most
+
+
+class Case(NamedTuple):
+    """A pair; (1, C, H, W) each. Of real pairs only the pictures are known."""
+
+    blurry: Tensor
+    sharp: Tensor
+    aligned: Tensor | None = None
+    flow: Tensor | None = None
+    visible: Tensor | None = None
+
+
+@dataclass
+class Row:
+    """A flow on a pair."""
+
+    set: str
+    name: str
+    flow: str
+    psnr: float | None  # dB, of the target to the truth, where it is visible
+    end_point: float | None  # pixels, mean error of the flow there
+    explained: float  # dB, of the target blurred by the radius found, to the blurry picture
+    bending: float  # pixels: mean second difference of the flow
+    seconds: float
+
+
+def scenes(count: int, seed: int) -> Iterator[tuple[str, str, Case]]:
+    pictures = photographs()
+    for parallax in PARALLAX:
+        settings = SceneSettings(size=SIZE, parallax=parallax, gain=0, tone=0, slant=0)
+        for index in range(count):
+            scene = make_scene(pictures, settings, np.random.default_rng([seed, index]))
+            blurry, sharp, aligned, flow = map(tensor, (scene.blurry, scene.sharp, scene.aligned, scene.flow))
+            visible = torch.from_numpy(scene.visible)[None, None]
+            yield f"scenes, {parallax:g} px", str(index), Case(blurry, sharp, aligned, flow, visible)
+
+
+def light_fields(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str, Case]]:
+    """The sharp picture moved about its middle."""
+    for index, pair in enumerate(every(find_pairs(folder), count)):
+        blurry, sharp = read(pair.blurry, 0.5), read(pair.sharp, 0.5)
+        generator = np.random.default_rng([seed, index])
+        height, width = blurry.shape[:2]
+        angle, zoom = np.radians(generator.uniform(-TURN, TURN)), 1 + generator.uniform(-ZOOM, ZOOM)
+        shift = generator.uniform(-SHIFT, SHIFT, 2) / np.sqrt(2)
+        matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        middle = np.array([(width - 1) / 2, (height - 1) / 2])
+        affine = np.hstack([matrix, (middle + shift - matrix @ middle)[:, None]])
+        options = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}
+        moved = np.asarray(cv2.warpAffine(sharp, affine, (width, height), **options), np.float32).clip(0, 1)
+        y, x = np.mgrid[:height, :width].astype(np.float64)
+        places = np.stack([x, y], axis=2)
+        seen = (places - middle) @ matrix.T + middle + shift
+        visible = (seen > 4).all(axis=2) & (seen < np.array([width - 5, height - 5])).all(axis=2)
+        flow = (seen - places).astype(np.float32)
+        known = torch.from_numpy(visible)[None, None]
+        yield "light fields, moved", pair.name, Case(tensor(blurry), tensor(moved), tensor(sharp), tensor(flow), known)
+
+
+def hand_held(folder: Path, count: int) -> Iterator[tuple[str, str, Case]]:
+    for pair in every(find_pairs(folder), count):
+        blurry = read(pair.blurry)
+        scale = min(1.0, WIDTH / blurry.shape[1])
+        yield "hand-held", pair.name, Case(tensor(read(pair.blurry, scale)), tensor(read(pair.sharp, scale)))
+
+
+def cases(data: Path | None, count: int, seed: int) -> Iterator[tuple[str, str, Case]]:
+    """All pairs; a word for each folder that is not there."""
+    yield from scenes(count, seed)
+    if data is None:
+        return
+    for folder in (LIGHTFIELD, MISALIGNED):
+        if not (data / folder).is_dir():
+            print(f"{data / folder} is not there: left out")
+        elif folder == LIGHTFIELD:
+            yield from light_fields(data / folder, count, seed)
+        else:
+            yield from hand_held(data / folder, count)
+
+
+@torch.no_grad()
+def measure(kind: str, name: str, flow_name: str, flow: Flow, case: Case) -> Row:
+    start = time.perf_counter()
+    found = flow(case.blurry, case.sharp)
+    seconds = time.perf_counter() - start
+    target = warp(case.sharp, found, padding="border", interpolation="bicubic").clamp(0, 1)
+    psnr = end_point = None
+    if case.aligned is not None and case.flow is not None and case.visible is not None:
+        error = (target - case.aligned).square().mean(1, keepdim=True)[case.visible].mean()
+        psnr = float(-10 * error.log10())
+        end_point = float((found - case.flow).norm(dim=1, keepdim=True)[case.visible].mean())
+    explained = search_radius(target, case.blurry, max_radius=16, slack=0).error.mean()
+    bending = sum(float(found.diff(n=2, dim=dim).abs().mean()) for dim in (2, 3))
+    return Row(kind, name, flow_name, psnr, end_point, float(-10 * explained.log10()), bending, seconds)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Markdown: means by set and flow, and the pair that gains least over DIS."""
+    lines = [
+        "| set | pairs | flow | PSNR of the target | error of the flow, px | explains the blurry picture | bending, px "
+        "| least gain over dis | seconds |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for kind, flow in dict.fromkeys((row.set, row.flow) for row in rows):
+        own = [row for row in rows if (row.set, row.flow) == (kind, flow)]
+        plain = {row.name: row for row in rows if (row.set, row.flow) == (kind, "dis")}
+        known = own[0].psnr is not None
+
+        def mean(name: str, own: Sequence[Row] = own) -> float:
+            return float(np.mean([getattr(row, name) or 0 for row in own]))
+
+        by = "psnr" if known else "explained"
+        least = min(getattr(row, by) - getattr(plain[row.name], by) for row in own)
+        cells = [f"{mean('psnr'):.2f} dB", f"{mean('end_point'):.2f}"] if known else ["", ""]
+        lines.append(
+            f"| {kind} | {len(own)} | {flow} | {' | '.join(cells)} | {mean('explained'):.2f} dB | "
+            f"{mean('bending'):.3f} | {least:+.2f} dB | {np.median([row.seconds for row in own]):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the folders of real photographs")
+    parser.add_argument("--count", type=int, default=12, help="pairs of each set")
+    parser.add_argument("--seed", type=int, default=0)
+    harness.add_results(parser)
+    args = parser.parse_args()
+    if args.data is not None and not args.data.is_dir():
+        parser.error(f"--data must name a folder, got {args.data}")
+    flows = {name: load_flow(name) for name in ("none", "dis", "reblur")}
+    rows = []
+    for kind, name, case in tqdm(cases(args.data, args.count, args.seed), "pairs"):
+        rows += [measure(kind, name, flow_name, flow, case) for flow_name, flow in flows.items()]
+    text = f"# Alignment\n\n{harness.setting()}\n\n{summary(rows)}\n"
+    harness.save("alignment", rows, text, args.results)
+
+
+if __name__ == "__main__":
+    main()

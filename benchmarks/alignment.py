@@ -87,8 +87,9 @@ def light_fields(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str
         matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
         affine = np.hstack([matrix, (middle + shift - matrix @ middle)[:, None]])
-        options = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}
-        moved = np.asarray(cv2.warpAffine(sharp, affine, (width, height), **options), np.float32).clip(0, 1)
+        border = cv2.BORDER_REPLICATE
+        turned = cv2.warpAffine(sharp, affine, (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
+        moved = np.asarray(turned, np.float32).clip(0, 1)
         y, x = np.mgrid[:height, :width].astype(np.float64)
         places = np.stack([x, y], axis=2)
         seen = (places - middle) @ matrix.T + middle + shift

@@ -5,6 +5,7 @@ import importlib
 import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .core.errors import PROGRAM, UserError, describe
 
@@ -57,7 +58,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             task.add_arguments(task_parser)
             task_parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
             task_parser.set_defaults(run=task.run, task=name)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if isinstance(value, Path):  # a shell does not expand what stands behind =
+            setattr(args, name, value.expanduser())
+    return args
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -61,6 +61,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(hint, value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple and arguments[0] is str and isinstance(value, str):  # a single one needs no brackets
+        return (value,)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_convert(arguments[0], part, f"{where}[{index}]") for index, part in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

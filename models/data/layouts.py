@@ -283,14 +283,14 @@ def parse_source(text: str) -> Source:
     if not colon or not folder:
         raise DataError([f"a source of pairs is {NOTATION}, got {text!r}"])
     if layout == PHOTOGRAPHS and not slash:
-        return Source(layout, (Path(folder),))
+        return Source(layout, (Path(folder).expanduser(),))
     if layout not in LAYOUTS:
         raise DataError([f"LAYOUT must be one of {', '.join(LAYOUTS)}, got {layout!r} in {text!r}"])
     splits = LAYOUTS[layout].folders
     if slash and split not in splits:
         expected = f"SPLIT must be one of {', '.join(splits)}" if splits else f"{layout} has no splits"
         raise DataError([f"{expected}, got {split!r} in {text!r}"])
-    folders = tuple(map(Path, folder.split(",") if layout == "folders" else [folder]))
+    folders = tuple(Path(part).expanduser() for part in (folder.split(",") if layout == "folders" else [folder]))
     if layout == "folders" and len(folders) != 2:
         raise DataError([f"the layout folders takes two, folders:BLURRY,SHARP, got {text!r}"])
     return Source(layout, folders, split or None)

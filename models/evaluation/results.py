@@ -30,6 +30,7 @@ class Result:
 
     name: str
     scores: dict[str, Score]  # by protocol
+    blurry: dict[str, Score]  # of the blurry picture, by protocol
     shift: Shift | None = None
     radius: RadiusScore | None = None
 
@@ -60,13 +61,18 @@ class Extremes:
                 write_picture(folder / f"{kind}-{rank}-{name.replace('/', '-')}.png", picture)
 
 
-def means(results: Sequence[Result]) -> dict[str, dict[str, float | None]]:
-    """The mean of each score over all pictures, by protocol, and of the blur radius; None where no picture has it."""
+def means(results: Sequence[Result], blurry: bool = False) -> dict[str, dict[str, float | None]]:
+    """The mean of each score over all pictures, by protocol, and of the blur radius; None where no picture has it.
+
+    Args:
+        blurry: whether the scores are those of the blurry pictures.
+    """
     table: dict[str, dict[str, float | None]] = {}
     for protocol in results[0].scores:
-        table[protocol] = {
-            metric: _mean(getattr(result.scores[protocol], metric) for result in results) for metric in METRICS
-        }
+        scores = [(result.blurry if blurry else result.scores)[protocol] for result in results]
+        table[protocol] = {metric: _mean(getattr(score, metric) for score in scores) for metric in METRICS}
+    if blurry:
+        return table
     if radii := [result.radius for result in results if result.radius]:
         table["blur_radius"] = {
             "correlation": _mean(radius.correlation for radius in radii),
@@ -80,12 +86,15 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def table(scores: dict[str, dict[str, float | None]]) -> str:
-    """The means for people, in Markdown."""
-    lines = ["| protocol | PSNR (dB) | SSIM | MAE | LPIPS |", "|---|---:|---:|---:|---:|"]
+def table(scores: dict[str, dict[str, float | None]], blurry: dict[str, dict[str, float | None]]) -> str:
+    """The means for people, in Markdown: of each score the blurry and the deblurred pictures side by side."""
+    names, digits = ("PSNR (dB)", "SSIM", "MAE", "LPIPS"), (2, 4, 4, 4)
+    head = [cell for name in names for cell in (f"{name}, blurry", "deblurred")]
+    lines = [f"| protocol | {' | '.join(head)} |", f"|---|{'---:|' * len(head)}"]
     for protocol, values in scores.items():
         if protocol != "blur_radius":
-            cells = [_cell(values[metric], digits) for metric, digits in zip(METRICS, (2, 4, 4, 4), strict=True)]
+            both = [(blurry[protocol][metric], values[metric]) for metric in METRICS]
+            cells = [_cell(value, count) for pair, count in zip(both, digits, strict=True) for value in pair]
             lines.append(f"| {protocol} | {' | '.join(cells)} |")
     text = "\n".join(lines)
     if radius := scores.get("blur_radius"):
@@ -97,20 +106,29 @@ def _cell(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def means_as_json(results: Sequence[Result]) -> str:
+    """The means of the deblurred and of the blurry pictures, in one line."""
+    record = {"pictures": len(results), "mean": means(results), "mean_blurry": means(results, blurry=True)}
+    return json.dumps(_finite(record), allow_nan=False)
+
+
 def write_results(folder: Path, description: dict[str, Any], results: Sequence[Result]) -> None:
     """Write scores.json, with definitions and means, and scores.csv, a line for each picture."""
     names = {protocol: PROTOCOLS[protocol] for protocol in results[0].scores}
     rows = [dataclasses.asdict(result) for result in results]
-    document = {**description, "protocols": names, "mean": means(results), "pictures": rows}
+    mean = {"mean": means(results), "mean_blurry": means(results, blurry=True)}
+    document = {**description, "protocols": names, **mean, "pictures": rows}
     with replacing(folder / "scores.json") as file:
         text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
         file.write(text.encode(errors="backslashreplace") + b"\n")  # names may be none of Unicode
     lines = io.StringIO()
     writer = csv.writer(lines)
     columns = [f"{protocol}_{metric}" for protocol in names for metric in METRICS]
+    columns += [f"blurry_{column}" for column in columns]
     writer.writerow(["name", *columns, "shift_x", "shift_y", "shift_gain", "radius_correlation", "radius_mae"])
     for result in results:
-        cells = [getattr(result.scores[protocol], metric) for protocol in names for metric in METRICS]
+        both = (result.scores, result.blurry)
+        cells = [getattr(scores[protocol], metric) for scores in both for protocol in names for metric in METRICS]
         for part, count in ((result.shift, 3), (result.radius, 2)):
             cells += dataclasses.astuple(part) if part else [None] * count
         writer.writerow([result.name, *cells])

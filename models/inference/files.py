@@ -57,7 +57,7 @@ def find_photographs(inputs: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for text in inputs:
-        path = Path(text)
+        path = Path(text).expanduser()
         if path.is_dir():
             files = images.list_images(path)
         elif path.exists():

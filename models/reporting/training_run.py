@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ..core.errors import UserError
-from ..data.layouts import NOTATION, DataError, parse_source
+from ..data.layouts import NOTATION, PHOTOGRAPHS, DataError, parse_source
 from ..framework import Framework
 from . import page
 from .page import Series
@@ -79,6 +79,8 @@ def sources_of(run: Path) -> list[str]:
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         sources = [parse_source(text) for text in config["data"]["train"]]
+        if any(source.layout == PHOTOGRAPHS for source in sources):
+            return list(config["data"]["validation"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, DataError) as error:
         raise UserError(f"{run}/config.yaml does not tell the data: give --data {NOTATION}") from error
     return [f"{source.layout}:{','.join(map(str, source.folders))}" for source in sources]

@@ -17,7 +17,7 @@ from ..evaluation.metrics import (
     load_lpips,
 )
 from ..evaluation.protocols import choose_protocols, make_flow, outputs_of, radius_score, score_picture, to_array
-from ..evaluation.results import RANKING, Extremes, Result, means, table, write_results
+from ..evaluation.results import RANKING, Extremes, Result, means, means_as_json, table, write_results
 from ..flow.load import FLOWS
 from ..reporting.pictures import side_by_side, to_bytes
 from .arguments import integer
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for scores.json, scores.csv and pictures (default: runs/evaluation)",
     )
+    parser.add_argument("--json", action="store_true", help="print the means as one line of JSON, for scripts")
     parser.add_argument(
         "--pictures",
         type=integer(0, 1000),
@@ -90,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
             picture = to_bytes(picture) / np.float32(255)
         scores, shift = score_picture(picture, sample, protocols, flow, lpips)
         radius = radius_score(framework, picture, sample) if framework else None
-        results.append(Result(sample["name"], scores, shift, radius))
+        blurry, _ = score_picture(to_array(sample["blurry"]), sample, protocols, flow, lpips)
+        results.append(Result(sample["name"], scores, blurry, shift, radius))
         psnr = scores[ranking].psnr
         captions = ["blurry", f"deblurred: {psnr:.2f} dB ({ranking})", "sharp"]
         shown = [to_bytes(image) for image in (to_array(sample["blurry"]), picture, to_array(sample["sharp"]))]
@@ -104,5 +106,9 @@ def run(args: argparse.Namespace) -> int:
     }
     write_results(args.out, description, results)
     extremes.write(args.out)
-    print(f"{len(results)} pictures, flow of the protocol warped: {args.flow}\n\n{table(means(results))}\n\n{args.out}")
+    if args.json:
+        print(means_as_json(results))
+        return 0
+    both = table(means(results), means(results, blurry=True))
+    print(f"{len(results)} pictures, flow of the protocol warped: {args.flow}\n\n{both}\n\n{args.out}")
     return 0

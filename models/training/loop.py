@@ -66,7 +66,7 @@ def prepare(config: TrainingConfig, processes: Processes) -> Run:
         )
     if config.output.tensorboard:
         load_tensorboard()
-    folder = RunFolder(Path(config.out), config.output.keep)
+    folder = RunFolder(Path(config.out).expanduser(), config.output.keep)
     checkpoint = processes.from_first(lambda: _find_checkpoint(folder, config))
     photographs = processes.from_first(lambda: find_photographs(config.data))
     training_pairs, validation_pairs = processes.from_first(lambda: find_pairs(config))

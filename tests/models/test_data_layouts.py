@@ -250,3 +250,12 @@ def test_one_folder_for_both_sides_is_refused(tmp_path):
 def test_photographs_are_no_pairs_but_in_training(tmp_path):
     with pytest.raises(DataError, match="names photographs, of which only training makes pairs"):
         load_pairs([f"photographs:{tmp_path}"], "test")
+
+
+def test_a_source_may_lie_in_the_home_folder_and_stand_alone(tmp_path, monkeypatch):
+    from models.training.config import load_config
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_source("sdd:~/data").folders == (tmp_path / "data",)
+    assert parse_source("folders:~/a,~/b").folders == (tmp_path / "a", tmp_path / "b")
+    assert load_config("reblur", ["data.train=sdd:~/data"]).data.train == ("sdd:~/data",)

@@ -75,7 +75,15 @@ def test_a_checkpoint_is_scored(checkpoint, data, tmp_path, capsys):
             assert document["mean"][protocol][metric] == pytest.approx(np.mean(values))
             assert [float(row[f"{protocol}_{metric}"]) for row in rows] == values
     printed = capsys.readouterr().out
-    assert f"| warped | {document['mean']['warped']['psnr']:.2f} |" in printed
+    before, after = (document[name]["warped"]["psnr"] for name in ("mean_blurry", "mean"))
+    assert f"| warped | {before:.2f} | {after:.2f} |" in printed
+    assert document["mean_blurry"]["aligned"]["ssim"] == pytest.approx(
+        np.mean([entry["blurry"]["aligned"]["ssim"] for entry in document["pictures"]])
+    )
+    assert rows[0]["blurry_raw_psnr"] == str(first["blurry"]["raw"]["psnr"])
+    capsys.readouterr()
+    assert main(["evaluate", "--data", f"sdd:{data}", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mean"] == document["mean"]
     assert "flow of the protocol warped: dis" in printed
     assert f"MAE {document['mean']['blur_radius']['mae']:.3f} px" in printed
 

@@ -110,7 +110,7 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is trained, on what.
+    """The scale of a study: how much is trained, and on what.
 
     Attributes:
         recipe: the training to take apart, everything included.
@@ -178,7 +178,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves in scores.json.
+    """The result of a run, as it lies in scores.json.
 
     Attributes:
         step_ms: milliseconds, the mean of the training's steps since it last went on; None if none was left.
@@ -214,7 +214,7 @@ class Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What determines its scores, as JSON has it. Folders may move: pairs are known by what they are."""
+        """The settings that determine a run's scores, as JSON. Folders may move: pairs are known by content."""
         settings = {**settings_of(self.config), "pairs": self.pairs, "test_pairs": self.test_pairs}
         return json.loads(json.dumps(settings))
 
@@ -285,7 +285,7 @@ def count_gpus(device: str) -> int:
 
 @torch.no_grad()
 def score(pairs: Sequence[Pair], framework: Framework | None) -> Scores:
-    """Of what a framework makes of the blurry pictures; without one, of these as they are."""
+    """The scores of the deblurred images; without a framework, of the blurry ones."""
     pictures, correlations = [], []
     samples = WholePairs(pairs)
     for sample in (samples[position] for position in range(len(samples))):
@@ -323,7 +323,7 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Study:
-    """What is trained and scored.
+    """A study: what is trained and scored.
 
     Attributes:
         scale: of which `recipe` and `overrides` make the base that variants are taken from.
@@ -374,7 +374,7 @@ class Study:
                     )
 
     def make_pairs(self) -> None:
-        """Those that are not there yet.
+        """Make the pairs that are not there yet.
 
         Raises:
             DataError: photographs cannot be used, or the folder holds pairs of other settings.
@@ -462,7 +462,7 @@ def run_all(jobs: Sequence[Job], workers: int) -> None:
 
 
 def _receive(process: "Connection[Any, Any]", job: Job) -> None:
-    """What a process tells of its run.
+    """A message of a process about its run.
 
     Raises:
         RunError: it failed, or the process is gone.
@@ -534,7 +534,7 @@ class Row:
 
 
 def rows_of(jobs: Sequence[Job]) -> list[Row]:
-    """Of the runs that are finished."""
+    """The rows of the runs that are finished."""
     return [
         Row(job.variant.name, misalignment, job.seed, result)
         for job in jobs
@@ -654,7 +654,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def study_of(args: argparse.Namespace) -> Study:
-    """What the arguments ask for.
+    """The study that the arguments ask for.
 
     Raises:
         ValueError: it cannot be compared.

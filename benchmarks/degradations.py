@@ -62,7 +62,7 @@ def blurred(kernel: Array) -> Callable[[Array], Array]:
 
 
 def hexagon(radius: float) -> Array:
-    """Of the area of a disk."""
+    """A hexagon with the area of a disk of this radius."""
     reach = int(np.ceil(radius)) + 2
     side = radius * np.sqrt(np.pi / (1.5 * np.sqrt(3)))
     corners = np.array([[side * np.cos(a), side * np.sin(a)] for a in np.arange(6) * np.pi / 3])

@@ -88,7 +88,7 @@ def read(path: Path, scale: float = 1.0) -> Array:
 
 
 def target_of(blurry: Array, sharp: Array, aligned: bool) -> tuple[Array, Array]:
-    """What the picture should look like, and where that is known, (H, W), 0 or 1."""
+    """The target of an image, and a mask of where it is known, (H, W), 0 or 1."""
     if aligned:
         return sharp, np.ones(sharp.shape[:2], np.float32)
     one, other = (torch.from_numpy(image.transpose(2, 0, 1).copy())[None] for image in (blurry, sharp))
@@ -159,7 +159,7 @@ def sharp_psnr(tiled: TiledFramework, path: Path) -> float:
 
 
 def area_under_curve(tiled: TiledFramework, photograph: Path, mask: Path) -> float | None:
-    """How well the radius from the photograph alone, smoothed by σ 8 pixels, tells blurry places from sharp ones."""
+    """The area under the curve by which the radius, smoothed by σ 8 pixels, tells blurry places from sharp ones."""
     image = read(photograph)
     blurry = np.asarray(images.read(mask).pixels.mean(axis=2) > 0.5)
     if blurry.shape != image.shape[:2] or blurry.all() or not blurry.any():
@@ -183,14 +183,14 @@ def ranked(values: NDArray[Any], positive: NDArray[np.bool_]) -> float:
 
 
 def every(items: Sequence[Pair], count: int) -> list[Pair]:
-    """As many, evenly spread; all if 0."""
+    """`count` of the items, evenly spread; all if 0."""
     if not count or count >= len(items):
         return list(items)
     return [items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def work(data: Path, count: int) -> Iterator[tuple[Path, Pair, bool, float]]:
-    """What is to be measured; a word for each folder that is not there."""
+    """The work to do; folders that are not there are named."""
     for folder, aligned in ((LIGHTFIELD, True), (MISALIGNED, False)):
         if not (data / folder).is_dir():
             print(f"{data / folder} is not there: left out")

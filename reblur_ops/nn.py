@@ -24,7 +24,7 @@ from reblur_ops.options import (
 
 
 class _Blur(torch.nn.Module):
-    """What all have in common: padding, direction and the normalisation of a scatter."""
+    """Base of the modules: padding, direction and the normalisation of a scatter."""
 
     def __init__(self, padding: Padding, direction: Direction, normalize_scatter: bool) -> None:
         super().__init__()

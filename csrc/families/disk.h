@@ -65,7 +65,7 @@ struct DiskFamily {
     return shape.slope * on_edge<Lane>(shape.edge, std::sqrt(d2));
   }
 
-  // A shape's value needs one number of it.
+  // The only field of a shape that value_of() needs.
   template <class Lane>
   REBLUR_HOST_DEVICE Lane number_of(const Shape<Lane>& shape) const {
     return shape.edge;

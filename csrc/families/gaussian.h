@@ -51,7 +51,7 @@ struct GaussianFamily {
     return value * (Lane(d2) * shape.slope);
   }
 
-  // A shape's value needs one number of it.
+  // The only field of a shape that value_of() needs.
   template <class Lane>
   REBLUR_HOST_DEVICE Lane number_of(const Shape<Lane>& shape) const {
     return shape.exponent;

@@ -60,7 +60,7 @@ def align_dataset(pairs: Sequence[Pair], settings: AlignmentSettings, out: Path,
 
 
 def file_name(pair: Pair) -> str:
-    """Of a pair, without folders."""
+    """The name of a pair's files, without folders."""
     return pair.name.replace("/", "-")
 
 

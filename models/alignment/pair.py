@@ -13,7 +13,7 @@ NOISE = (4 / 255) ** 2  # mean square error, of roots of light, at which half of
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How pairs are aligned.
+    """Options of the alignment of pairs.
 
     Attributes:
         flow: a name of `models.flow.load_flow` that needs no weights: "reblur"; "dis", which is far faster; or "none".
@@ -32,7 +32,7 @@ class AlignmentSettings:
 
 @dataclass(frozen=True)
 class AlignedPair:
-    """What is found of a pair; all (N, C, H, W), float32.
+    """The alignment of a pair; all (N, C, H, W), float32.
 
     Attributes:
         aligned: three channels, the sharp image warped to the blurry one, sRGB 0 … 1.

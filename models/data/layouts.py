@@ -27,7 +27,7 @@ TRUTHS = ("aligned", "blur_radius", "flow", "confidence")
 
 
 class DataError(UserError):
-    """What is wrong with the data, all of it.
+    """All problems of the data.
 
     Attributes:
         problems: one line each, with the names of the files.
@@ -75,7 +75,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Source:
-    """Where pairs come from, as written in `LAYOUT[/SPLIT]:DIR`.
+    """A source of pairs, as written in `LAYOUT[/SPLIT]:DIR`.
 
     Attributes:
         layout: a key of LAYOUTS, or PHOTOGRAPHS.
@@ -94,7 +94,7 @@ class Source:
 
 @dataclass
 class Matches:
-    """What pairs, and what does not."""
+    """The files that pair, and the problems of those that do not."""
 
     pairs: list[Pair] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -171,7 +171,7 @@ def match_identifiers(blurry: Path, sharp: Path) -> Matches:
 
 
 def _stem(path: Path) -> str:
-    """Of the name as Unicode composes it: file systems keep ä as one character or as two."""
+    """The file's name without suffix, as Unicode composes it: file systems keep ä as one character or as two."""
     return unicodedata.normalize("NFC", path.stem)
 
 
@@ -182,7 +182,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _by_key(paths: Iterable[Path], key: Callable[[Path], str], matches: Matches) -> dict[str, Path]:
-    """Where several have one key, the first; the others are problems."""
+    """The files by key; if several have one key, the first counts, and the others are problems."""
     files: dict[str, Path] = {}
     for path in paths:
         if (first := files.setdefault(key(path), path)) is not path:
@@ -192,7 +192,7 @@ def _by_key(paths: Iterable[Path], key: Callable[[Path], str], matches: Matches)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the pictures of a data set lie.
+    """The places of the images of a data set.
 
     Attributes:
         summary: for people who choose one.
@@ -410,7 +410,7 @@ def _with_truth(pair: Pair, problems: list[str]) -> Pair:
 def check_pairs(
     pairs: Sequence[Pair], smallest: int = 1, truth: bool = False, decode: bool = False, threads: int = 8
 ) -> list[str]:
-    """What is wrong with the files of pairs, a line each, in the order of pairs; see `load_pairs`."""
+    """The problems of the files of pairs, a line each, in the order of pairs; see `load_pairs`."""
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda pair: _problems_of(pair, smallest, truth, decode), pairs)
         # Only what takes more than a few seconds shows a bar.

@@ -72,7 +72,7 @@ class TrainingSamples(Dataset[Sample]):
         self.truths = _common_truths(pairs) if truth else ()
 
     def __len__(self) -> int:
-        """Of one round."""
+        """The number of samples in one round."""
         return len(self.pairs)
 
     def pair(self, number: int) -> Pair:

@@ -24,23 +24,23 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pairs, and what is cut from them."""
+    """The pairs, and the crops taken from them."""
 
-    # LAYOUT[/SPLIT]:DIR each: models.data.layouts. Or photographs:DIR each: sharp photographs, of which pairs are made
-    # while training, on the device: `generator`.
+    # LAYOUT[/SPLIT]:DIR each: models.data.layouts. Or photographs:DIR each: sharp photographs, from which pairs are
+    # made on the device during training: `generator`.
     train: tuple[str, ...] = ()
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)  # of photographs
-    validation: tuple[str, ...] = ()  # likewise; if none, part of `train` is held apart
-    held_out: float = 0.1  # the part of `train` to hold apart, where `validation` is empty
-    # Whether a test split may be validated on, and so choose the best checkpoint, as published. What is then reported
-    # of the best checkpoint on that test is too good.
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)  # settings for pairs of photographs
+    validation: tuple[str, ...] = ()  # pairs, named likewise; if none, part of `train` is held out
+    held_out: float = 0.1  # the part of `train` to hold out, where `validation` is empty
+    # Whether a test split may be used for validation and so choose the best checkpoint, as published. Scores of the
+    # best checkpoint on that test are then too good.
     validate_on_test: bool = False
-    target: str = "sharp"  # or "aligned", where the truth is known: what training without misalignment would reach
-    batch: int = 8  # of all processes together
+    target: str = "sharp"  # or "aligned", where the truth is known: an upper bound, training without misalignment
+    batch: int = 8  # crops per step, all processes together
     crop: int = 256  # height and width, pixels
     augmentation: str = "uniform"  # or "published": models.data.samples
-    workers: int = 4  # processes that load, for each that trains; 0: none
-    decode: bool = True  # whether all files are decoded before training starts, and not only their heads read
+    workers: int = 4  # loader processes for each training process; 0: none
+    decode: bool = True  # whether files are decoded before training starts; if not, only their headers are read
 
     @property
     def generated(self) -> bool:
@@ -91,16 +91,16 @@ class StartConfig:
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """How the two pictures of a pair are brought together: models.flow."""
+    """Alignment of the two images of a pair: models.flow."""
 
     flow: str = "dis"  # or "reblur", "pwc", "raft", "none"
     options: dict[str, Any] = field(default_factory=dict)  # arguments of the flow; of "pwc" `weights`
     fallback: str | None = None  # the flow instead of "pwc" where it has no weights
-    # Where the loss counts: "none" (everywhere), "inside" the picture, "calibration", "consistency": models.flow.masks.
+    # Masks of the loss: "none" (everywhere), "inside" the image, "calibration", "consistency": models.flow.masks.
     first_mask: str = "inside"  # in the first stage, with the flow one way, so that "consistency" costs a second
     mask: str = "consistency"  # in the second
     grid: str = "exact"  # or "published": models.flow.warp
-    # Or "bilinear", as published, which blurs: a network learns to blur what is in focus, as its target is.
+    # Or "bilinear", as published, which blurs the target, so the network learns to blur what is in focus.
     interpolation: str = "bicubic"
     padding: str = "border"  # as published; or "zeros": black, which bicubic would mix into the outermost pixels
 
@@ -114,22 +114,22 @@ class AlignmentConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Steps, stages and the learning rate over them. Where a step is asked for, below 1 it is a fraction of `steps`."""
+    """Steps, stages and the learning rate over them. A value below 1 for a step is a fraction of `steps`."""
 
     steps: int = 100_000
     boundary: float = 0.075  # the step at which the second stage begins, which trains all networks
-    # What the first stage trains: "deblur", the deblurring network and the blur map that it sees, towards the warped
-    # sharp picture; or "reblur", the reblurring network and the blur map, with a deblurring network that has been
-    # trained before and is frozen until the second stage.
+    # The first stage. "deblur" trains the deblurring network and the blur map network towards the warped sharp image.
+    # "reblur" trains the reblurring and the blur map network, with a deblurring network that was trained before and is
+    # frozen until the joint stage.
     first: str = "deblur"
     # The blur map grows from near 0 to 1 over the first stage "deblur", in so many equal steps; 0: at each step.
     ramp_levels: int = 0
-    joint_lr: float = 1.0  # the learning rate of the second stage is multiplied by this
+    joint_lr: float = 1.0  # factor on the learning rate in the joint stage
     decay: str = "cosine"  # or "halving", "constant"
-    final_lr: float = 0.01  # of cosine: what is left of the learning rate in the end
-    halve_every: float = 0.35  # of halving
-    # Steps over which the learning rate rises from near 0, at the start of each stage: at the second, too, networks
-    # join that know nothing yet, and their first gradients undo what the others have learnt.
+    final_lr: float = 0.01  # cosine: the part of the learning rate that is left at the end
+    halve_every: float = 0.35  # halving: steps from one halving to the next
+    # Steps over which the learning rate rises from near 0, at the start of each stage. Untrained networks join at the
+    # joint stage, too, and their first gradients would undo what the others have learnt.
     warmup: float = 0.0
 
     def __post_init__(self) -> None:
@@ -151,11 +151,11 @@ class ScheduleConfig:
         return int(value) if value >= 1 else round(value * self.steps)
 
     def stage(self, step: int) -> str:
-        """Of the step with this number, from 0: "deblur", "reblur" or "joint"."""
+        """The stage of the step with this number, from 0: "deblur", "reblur" or "joint"."""
         return self.first if step < self._steps(self.boundary) else "joint"
 
     def map_scale(self, step: int) -> float:
-        """What the blur map is multiplied by before the deblurring network sees it."""
+        """The factor on the blur map before the deblurring network sees it."""
         if self.stage(step) != "deblur":
             return 1.0
         boundary = self._steps(self.boundary)
@@ -163,7 +163,7 @@ class ScheduleConfig:
         return blur_map_ramp(step * levels // boundary, levels)
 
     def lr_factor(self, step: int) -> float:
-        """What the learning rate is multiplied by."""
+        """The factor on the learning rate."""
         warmup, joint = self._steps(self.warmup), self.stage(step) == "joint"
         since = step - self._steps(self.boundary) if joint else step
         factor = min(1.0, (since + 1) / (warmup + 1)) * (self.joint_lr if joint else 1.0)
@@ -205,7 +205,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """How often what is written. Every so many steps, 0: never; and all but `metrics` after the last."""
+    """Intervals of the outputs, in steps; 0: never. All but `metrics` are also written after the last step."""
 
     metrics: int = 50
     validation: int = 2000

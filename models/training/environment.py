@@ -1,4 +1,4 @@
-"""Where and with what a run was started."""
+"""The environment in which a run was started."""
 
 import platform
 import subprocess

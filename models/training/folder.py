@@ -48,7 +48,7 @@ FORMAT = 1  # of STATE_FILE
 
 @dataclass
 class Checkpoint:
-    """What `RunFolder.load` found."""
+    """A checkpoint as `RunFolder.load` found it."""
 
     step: int
     saved: dict[str, Tensor]  # model.safetensors
@@ -78,7 +78,7 @@ class RunFolder:
                 leftover.unlink()
 
     def steps(self) -> list[int]:
-        """Of the checkpoints that are there, ascending."""
+        """The steps of the checkpoints that are there, ascending."""
         if not self.checkpoints.is_dir():
             return []
         found = (re.fullmatch(r"step-(\d+)", path.name) for path in self.checkpoints.iterdir())

@@ -261,7 +261,7 @@ def _save(run: Run) -> None:
 
 
 def _find_checkpoint(folder: RunFolder, config: TrainingConfig) -> Checkpoint | None:
-    """What to go on from; called in the first process.
+    """Find the checkpoint to continue from; called in the first process.
 
     Raises:
         ValueError: there is a run already, and it was not asked to go on.
@@ -306,7 +306,7 @@ def _check_not_diverged(state: State, config: TrainingConfig) -> None:
 
 
 def _fingerprint(pairs: Sequence[Pair], photographs: Sequence[Original]) -> str:
-    """Of which pairs and photographs there are, in their order; their folder may move."""
+    """A fingerprint of the pairs and photographs, in their order; their folder may move."""
     names = "\n".join(f"{pair.name} {pair.blurry.name} {pair.sharp.name}" for pair in pairs)
     if photographs:
         names = "\n".join(photograph.name for photograph in photographs)

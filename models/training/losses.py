@@ -14,28 +14,28 @@ from ..networks.blur_radius import encode_radius, radius_likelihood
 class LossConfig:
     """The options of the losses; `PUBLISHED_LOSSES` repeats the published implementation."""
 
-    eps: float = 1e-3  # of Charbonnier
-    reblurring: float = 0.5  # how much the reblurred image counts
-    blur_map: float = 0.5  # how much the blur map counts
-    # What is brighter than this in the blurry image is left out of the reblurring: it may be clipped, and then no blur
-    # explains it. As published 1: nothing.
+    eps: float = 1e-3  # of the Charbonnier loss, in the unit of the images
+    reblurring: float = 0.5  # weight of the reblurred image
+    blur_map: float = 0.5  # weight of the blur map
+    # Pixels of the blurry image that are brighter than this are left out of the reblurring: they may be clipped, and
+    # then no blur explains them. Published: 1, so none is left out.
     clipped: float = 0.98
-    # How much the mean square of the seeds counts. They are logits: nothing else bounds them, and they drift, with the
-    # blur map behind them. At 0 kernels are disks, as of a lens. As published 0.
+    # Weight of the mean square of the seeds. Seeds are logits that nothing else bounds: they drift, and the blur map
+    # follows. Seeds of 0 give disks, as a lens does. Published: 0.
     seeds: float = 1e-3
-    # How much the means of the deblurred image over 8 × 8 pixels count: blur leaves them, and deblurring has to. As
-    # published 0.
+    # Weight of the means of the deblurred image over 8 × 8 pixels. Blur keeps them, and so must deblurring.
+    # Published: 0.
     brightness: float = 0.0
-    # What of map and seeds is compared. The kernel sees their magnitudes: -2 and 2 are the same blur. As published:
-    # "signed".
+    # The values of map and seeds that are compared: "magnitude", as -2 and 2 are the same blur, or "signed", as
+    # published.
     compare: str = "magnitude"
-    # Whether the seeds are a fixed target. As published not: the gradient also draws them towards the map, away from
-    # the blur that they should find.
+    # Whether the seeds are a fixed target. Published: they are not, so the gradient also draws them towards the map,
+    # away from the blur that they should find.
     detach_seeds: bool = True
-    # Which picture the reblurring network compares with the blurry one in training, to find the blur between them. As
-    # published "deblurred", in the second stage: which is not sharp yet, so that what is found is less than the blur of
-    # the lens, and where nothing was deblurred, nothing. "sharp", warped: the blur of the lens, from the first step on,
-    # and under it the deblurred picture has to look like the blurry one.
+    # The image that the reblurring network compares with the blurry one to find the blur. "deblurred", as published, in
+    # the joint stage: the deblurred image is not sharp yet, so the blur is underestimated, and zero where deblurring
+    # did nothing. "sharp": the warped sharp image shows the blur of the lens from the first step on, and the deblurred
+    # image, blurred by it, must resemble the blurry one.
     blur_from: str = "sharp"
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ def brightness_loss(deblurred: Tensor, sharp: Tensor, mask: Tensor | None = None
 
 
 def blur_radius(blur_map: Tensor, radius: Tensor, config: LossConfig, confidence: Tensor | None = None) -> Losses:
-    """How unlikely a radius is under the map of a `BlurRadiusNet`, as part "blur_map".
+    """The loss of the map of a `BlurRadiusNet` against a radius, as part "blur_map": the radius's unlikeliness.
 
     Args:
         blur_map: (N, 2, H, W).
@@ -132,7 +132,7 @@ def blur_radius(blur_map: Tensor, radius: Tensor, config: LossConfig, confidence
 
 
 def found_radius(found: Tensor, radius: Tensor, config: LossConfig) -> Losses:
-    """How far the radius that reblurring found is from the truth, (N, 1, H, W) RMS pixels each: part "radius".
+    """The loss of the radius that reblurring found against the truth, (N, 1, H, W) RMS pixels each: part "radius".
 
     The mean of half the absolute difference and of that of the logarithms, log(radius + 0.5): a pixel counts more where
     there is little blur.
@@ -152,7 +152,7 @@ def unclipped(blurry: Tensor, config: LossConfig, mask: Tensor | None = None) ->
 def reblurred_sharp(
     reblurred: Tensor, blurry: Tensor, mask: Tensor | None = None, config: LossConfig | None = None
 ) -> Losses:
-    """How well the sharp image, warped to the blurry one and reblurred, explains it: part "reblurred_sharp".
+    """The loss of the sharp image, warped to the blurry one and reblurred, against it: part "reblurred_sharp".
 
     Args:
         reblurred, blurry: (N, 3, H, W).
@@ -164,7 +164,7 @@ def reblurred_sharp(
 
 
 def blur_of_seeds(blur_map: Tensor | None, seeds: Tensor, config: LossConfig | None = None) -> Losses:
-    """How far the map is from the seeds found, and what bounds these: of "blur_map" and "seeds" what there is.
+    """The loss of the map against the seeds found, and of the seeds' size: parts "blur_map" and "seeds".
 
     Args:
         blur_map, seeds: as for `second_stage`.
@@ -257,7 +257,7 @@ def _blur_parts(blur_map: Tensor | None, seeds: Tensor, config: LossConfig) -> d
 
 
 def blur_map_loss(blur_map: Tensor, seeds: Tensor, config: LossConfig | None = None) -> Tensor:
-    """How far the predicted map is from the seeds that the reblurring found, (N, Σ(r+1), H, W) each: a scalar."""
+    """The loss of the predicted map against the seeds that reblurring found, (N, Σ(r+1), H, W) each: a scalar."""
     config = config or LossConfig()
     target = seeds.detach() if config.detach_seeds else seeds
     if config.compare == "magnitude":
@@ -266,7 +266,7 @@ def blur_map_loss(blur_map: Tensor, seeds: Tensor, config: LossConfig | None = N
 
 
 def blur_map_ramp(epoch: int, epochs: int = 15) -> float:
-    """What the map is multiplied by at an epoch, counted from 0: from near 0 to 1 at the end of the first stage.
+    """The factor on the map at an epoch, counted from 0: from near 0 to 1 at the end of the first stage.
 
     0.001 + 0.999·(epoch + 1)/epochs, at most 1: at first the map is noise, and the deblurring network should not learn
     to do without it once it is none.

@@ -1,4 +1,4 @@
-"""What training minimises: from a batch to a loss, in each stage."""
+"""The objective of training: from a batch to a loss, in each stage."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,7 +53,7 @@ class Aligner:
 
     @property
     def notice(self) -> str | None:
-        """What differs from what was asked for."""
+        """A notice where the flow differs from the one that was asked for."""
         if self.name == self.config.flow:
             return None
         if self.config.flow == "pwc" and self.name == self.config.fallback:
@@ -68,7 +68,7 @@ class Aligner:
         return warp(image, flow, padding=options.padding, grid=options.grid, interpolation=options.interpolation)
 
     def mask(self, kind: str, forward: Tensor, backward: Tensor | None) -> Tensor | None:
-        """Where `forward` can be trusted, (N, 1, H, W), or None for everywhere; only "consistency" needs `backward`."""
+        """The mask of trust in `forward`, (N, 1, H, W), or None for everywhere; only "consistency" needs `backward`."""
         if kind == "none":
             return None
         if kind == "inside":
@@ -162,7 +162,7 @@ class Objective(nn.Module):
     def _with_truth(
         self, outcome: Outcome, blur_map: Tensor | None, radius: Tensor, confidence: Tensor | None
     ) -> Outcome:
-        """Where the radius is known, both networks that say it learn from it; where it was found, the map."""
+        """Add losses against a radius: where it is known, for map and reblurring; where found, for the map."""
         loss = outcome.losses
         if self.predicts_radius:
             assert blur_map is not None
@@ -272,7 +272,7 @@ class Objective(nn.Module):
 
 
 def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """Of masks, where None is 1 everywhere."""
+    """The product of masks, of which None is 1 everywhere."""
     if first is None or second is None:
         return second if first is None else first
     return first * second

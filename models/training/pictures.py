@@ -52,12 +52,12 @@ def draw(objective: Objective, pairs: Sequence[Pair], target: str, device: torch
 
 
 def _largest_radius(framework: Framework) -> float:
-    """Of the blur found, RMS pixels; 1 where none is looked for."""
+    """The largest radius that reblurring can find, RMS pixels; 1 without a reblurring network."""
     return 1.0 if framework.reblur is None else float(framework.reblur.largest_radius)
 
 
 def write(path: Path, picture: Picture) -> None:
-    """As PNG, whole or not at all."""
+    """Write a PNG, whole or not at all."""
     images.write(path, picture.astype(np.float32) / np.float32(255))
 
 

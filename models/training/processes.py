@@ -41,7 +41,7 @@ class Processes:
         return values.cpu()
 
     def gather(self, value: T) -> list[T]:
-        """What each process gives, in the order of ranks, in all of them."""
+        """Gather a value from each process, in the order of ranks, in all of them."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -50,7 +50,7 @@ class Processes:
         return values
 
     def from_first(self, compute: Callable[[], T]) -> T:
-        """What the first process computes, in all of them; what it raises, all raise."""
+        """Compute in the first process, and return or raise the outcome in all of them."""
         if self.count == 1:
             return compute()
         outcome: list[Any] = [None, None]

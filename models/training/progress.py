@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, TensorBoard if asked for."""
+"""Progress for people: a bar on a terminal, plain lines elsewhere, TensorBoard if asked for."""
 
 import importlib
 import resource

@@ -1,4 +1,4 @@
-"""What a step tells: to the other processes, to the log, and to people where it was not finite."""
+"""Reports of steps: for the other processes, for the log, and for people where a step was not finite."""
 
 import math
 import time
@@ -23,7 +23,7 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What came of a step, in one process; or, `summed`, in all: then each value is the sum.
+    """The outcome of a step in one process; or, `summed`, in all: then each value is the sum.
 
     Attributes:
         failed: 1 if the loss, or the gradient of one that was not scaled, is not finite.
@@ -107,7 +107,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Trouble:
-    """Of one process whose step was not finite."""
+    """Facts about a step that was not finite, from one process."""
 
     rank: int
     parts: list[str]

@@ -1,4 +1,4 @@
-"""What changes in training: networks, their average, the optimizer, and what is counted."""
+"""The state of training: networks, their average, the optimizer, and counters."""
 
 import copy
 import math

@@ -24,7 +24,7 @@ COLLAPSED = 1.5  # effective blurs below which the blur found tells nothing of t
 
 
 def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """As many of the pairs, evenly spread over them; all if 0."""
+    """`count` of the pairs, evenly spread; all if 0."""
     if not 0 < count < len(pairs):
         return list(pairs)
     return [pairs[index] for index in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
@@ -132,7 +132,7 @@ def _find_blur(
 
 
 def effective_number(counts: NDArray[np.int64]) -> float:
-    """How many different values there are, of a histogram: e to the entropy of their shares; 1 for a single one."""
+    """The effective number of values in a histogram: e to the entropy of their shares; 1 for a single one."""
     shares = counts[counts > 0] / counts.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 

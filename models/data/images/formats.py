@@ -1,4 +1,4 @@
-"""What all readers and writers of pictures share: formats, what a file holds, and errors."""
+"""Shared by all readers and writers of images: formats, contents of files, and errors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class ImageError(UserError):
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a file holds besides RGB.
+    """The encoding of a file: all that it holds besides RGB.
 
     Attributes:
         depth: bits of a channel: 8 or 16, integers, or 32, floating point.

@@ -1,4 +1,4 @@
-"""What a file tells of a photograph beside its pixels. It never costs a picture: what cannot be kept is dropped."""
+"""Metadata of photographs. They never cost an image: what cannot be kept is dropped."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ NOT_KEPT = {"gamma": "gAMA", "chromaticity": "cHRM", "srgb": ""}
 
 @dataclass
 class Metadata:
-    """Of one file.
+    """Metadata of one file.
 
     Attributes:
         exif: what can be used of it.
@@ -35,7 +35,7 @@ class Metadata:
 
     @classmethod
     def of_exif(cls, read: Callable[[], Image.Exif]) -> "Metadata":
-        """Of EXIF data that may be anything."""
+        """Read EXIF data, which may be anything."""
         try:
             exif = read()
             orientation = exif.get(ExifTags.Base.Orientation, 1)
@@ -45,7 +45,7 @@ class Metadata:
 
     @classmethod
     def of_picture(cls, picture: Image.Image) -> "Metadata":
-        """Of a picture that Pillow has loaded."""
+        """Read the metadata of an image that Pillow has loaded."""
         metadata = cls.of_exif(picture.getexif)
         info: Mapping[Any, Any] = picture.info
         metadata.icc = info.get("icc_profile") or b""

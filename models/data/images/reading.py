@@ -132,7 +132,7 @@ def _pillow_samples(picture: Image.Image) -> tuple[NDArray[np.uint8], bool, bool
 
 
 def _photograph(samples: NDArray[Any], grey: bool, alpha: bool, metadata: Metadata) -> Photograph:
-    """Of (H, W, C) samples as stored, of any type; the last channel is opacity if `alpha`."""
+    """Make a photograph of (H, W, C) samples as stored, of any type; the last channel is opacity if `alpha`."""
     if samples.dtype in (np.uint8, np.uint16):
         depth = 8 * samples.dtype.itemsize
         values = samples * np.float32(1 / np.iinfo(samples.dtype).max)

@@ -17,7 +17,7 @@ XMP = 700  # tag
 
 
 def first_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """Of several pictures in one file, the first."""
+    """The first of several pages of a file."""
     page = tiff.pages.first
     assert isinstance(page, tifffile.TiffPage)
     return page
@@ -77,7 +77,7 @@ def tiff_samples(data: bytes, page: tifffile.TiffPage) -> NDArray[Any]:
 
 
 def read_metadata(data: bytes, page: tifffile.TiffPage) -> Metadata:
-    """What the tags of a TIFF tell of the photograph."""
+    """Read the metadata in the tags of a TIFF."""
     metadata = Metadata.of_exif(lambda: _tiff_exif(data))
     metadata.icc = page.iccprofile or b""
     orientation = page.tags.get(int(ExifTags.Base.Orientation))
@@ -98,7 +98,7 @@ def _tiff_exif(data: bytes) -> Image.Exif:
 
 
 def encode_tiff(samples: NDArray[Any], encoding: Encoding) -> bytes:
-    """As one deflated strip. Tag by tag, since tifffile has no EXIF and Pillow no RGB deeper than 8 bits."""
+    """Encode as one deflated strip. Tag by tag, since tifffile has no EXIF and Pillow no RGB deeper than 8 bits."""
     height, width, channels = samples.shape
     grey, alpha = channels <= 2, channels in (2, 4)
     strip = _deflated(samples)

@@ -95,7 +95,7 @@ def limit_picture(results: dict[str, Any], figure: Figure) -> None:
 
 def training_picture(results: dict[str, Any], figure: Figure) -> None:
     """A step of the second stage at the largest measured size: the operator's part, and the rest."""
-    rows = [row for row in results["rows"] if row["stage"] == 2 and not row["computed"] and row["ms_p50"]]
+    rows = [row for row in results["rows"] if row["stage"] == "joint" and not row["computed"] and row["ms_p50"]]
     rows = [row for row in rows if row["shape"] == rows[-1]["shape"]]
     axes = figure.subplots()
     names = [row["impl"] for row in rows]

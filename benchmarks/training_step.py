@@ -2,9 +2,10 @@
 
     python -m benchmarks.training_step [--seconds S] [--device cuda]   (make bench)
 
-One step of each stage: the forward pass of the networks that the stage trains, the frozen flow, the loss, the backward
-pass, Adam. The operator answers in turn natively, in pure PyTorch and by the naive unfold. Its share of a step is the
-time of the operator alone, forward and backward at the step's size, over that of the step.
+One step of each stage, by the objective that training minimises, with the published losses: the forward pass of the
+networks that the stage trains, the frozen flow, the loss, the backward pass, Adam. The operator answers in turn
+natively, in pure PyTorch and by the naive unfold. Its share of a step is the time of the operator alone, forward and
+backward at the step's size, over that of the step.
 
 On a CPU, memory is measured at two sizes, and what larger ones need is computed from those: memory is a constant, of
 weights, gradients and Adam's moments, and a part in proportion to the pixels. On a GPU the largest batch and frame that
@@ -20,11 +21,12 @@ from torch import Tensor
 
 import reblur_ops
 from benchmarks import harness
-from models.flow import NoFlow, calibration_mask, load_flow, warp
-from models.framework import Framework
-from models.training.losses import blur_map_ramp, first_stage, second_stage
+from models.framework import Framework, FrameworkConfig, ReblurConfig
+from models.training.config import AlignmentConfig
+from models.training.losses import PUBLISHED_LOSSES
+from models.training.objective import Aligner, Objective
 
-STAGES = (1, 2)
+STAGES = ("deblur", "joint")  # the first one does not reblur, as published
 BACKENDS = ("native", "torch", "reference")
 CROP = (256, 256)
 FRAME = (1120, 1680)  # of DPDD's photographs as they are distributed
@@ -37,7 +39,7 @@ MULTIPLE = 16  # pixels: what the networks divide sizes by
 class Row:
     """A step of one stage, on one backend of the operator."""
 
-    stage: int
+    stage: str
     impl: str
     shape: list[int]
     ms_p20: float | None = None
@@ -58,7 +60,7 @@ class Row:
 class Fit:
     """The memory of a step, as a line over pixels, and what fits."""
 
-    stage: int
+    stage: str
     impl: str
     constant_bytes: float
     bytes_per_pixel: float
@@ -82,55 +84,31 @@ class Fit:
 class Step:
     """A training step of a stage on random images, of which a call makes one."""
 
-    def __init__(self, stage: int, backend: str, shape: Sequence[int], device: str = "cpu") -> None:
+    def __init__(self, stage: str, backend: str, shape: Sequence[int], device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(0)
         self.stage, self.backend = stage, backend
         self.blurry, self.sharp = (torch.rand(*shape, generator=generator).to(device) for _ in range(2))
         torch.manual_seed(0)
-        self.framework = Framework().to(device)
+        self.framework = Framework(FrameworkConfig(reblur=ReblurConfig(light="srgb"))).to(device)
         # The flow is frozen, and DIS runs on the CPU: on a GPU it would be the copies that are measured.
-        self.flow = load_flow("dis") if device == "cpu" else NoFlow()
+        flow = "dis" if device == "cpu" else "none"
+        alignment = AlignmentConfig(flow=flow, first_mask="none", mask="calibration")
+        aligner = Aligner(alignment, device=torch.device(device))
+        self.objective = Objective(self.framework, aligner, PUBLISHED_LOSSES, "float32")
+        self.objective.prepare(stage)
         self.optimizer = torch.optim.Adam(self.framework.parameters(), lr=1e-5)
 
     def __call__(self) -> float:
         with reblur_ops.use_backend(self.backend):
-            loss = self._first() if self.stage == 1 else self._second()
+            loss = self.objective(self.blurry, self.sharp, self.stage).losses.total
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        return loss.item()
-
-    def _deblurred(self, ramp: float) -> tuple[Tensor, Tensor]:
-        assert self.framework.blur_map is not None
-        blur_map = self.framework.blur_map(self.blurry)
-        return blur_map, self.framework.deblur(self.blurry, ramp * blur_map)
-
-    def _first(self) -> Tensor:
-        _, deblurred = self._deblurred(blur_map_ramp(0))
-        flow = self.flow(self.blurry, self.sharp)
-        return first_stage(deblurred, warp(self.sharp, flow)).total
-
-    def _second(self) -> Tensor:
-        assert self.framework.reblur is not None
-        blur_map, deblurred = self._deblurred(1.0)
-        there, back = self.flow(deblurred, self.sharp), self.flow(self.sharp, deblurred)
-        reblurred = self.framework.reblur(deblurred, self.blurry)
-        return second_stage(
-            deblurred=deblurred,
-            sharp=self.sharp,
-            warped_sharp=warp(self.sharp, there),
-            warped_deblurred=warp(deblurred, back),
-            mask=calibration_mask(there),
-            sharp_mask=calibration_mask(back),
-            reblurred=reblurred.image,
-            blurry=self.blurry,
-            blur_map=blur_map,
-            seeds=reblurred.seeds,
-        ).total
+        return float(loss.item())
 
 
 def reblur_call(backend: str, shape: Sequence[int], device: str) -> Callable[[], list[Tensor]]:
-    """The operator by itself, forward and backward, as the second stage calls it."""
+    """The operator by itself, forward and backward, as the stage "joint" calls it."""
     n, _, height, width = shape
     seeds, weights = (torch.randn(n, planes, height, width, device=device) for planes in reblur_ops.map_channels())
     tensors = [torch.rand(*shape, device=device), seeds, weights.softmax(dim=1)]
@@ -148,13 +126,13 @@ def check(device: str) -> None:
 
 def measure(shape: Sequence[int], backends: Sequence[str], seconds: float, device: str) -> list[Row]:
     """Both stages, on every backend that the stage asks for: the first does not reblur."""
-    asked = [(stage, backend) for stage in STAGES for backend in (backends if stage == 2 else backends[:1])]
+    asked = [(stage, backend) for stage in STAGES for backend in (backends if stage == "joint" else backends[:1])]
     rows, calls = [], []
     for stage, backend in asked:
         step = Step(stage, backend, shape, device)
         step()  # Adam's moments are there from now on
         step.optimizer.zero_grad()  # frees the gradients, which the step then counts
-        rows.append(Row(stage, backend if stage == 2 else "no reblurring", list(shape)))
+        rows.append(Row(stage, backend if stage == "joint" else "no reblurring", list(shape)))
         rows[-1].peak_mb = (harness.peak_memory(step, device) + resident_bytes(step)) / 1e6
         calls.append(step)
     operators = [reblur_call(backend, shape, device) for backend in backends]
@@ -165,7 +143,7 @@ def measure(shape: Sequence[int], backends: Sequence[str], seconds: float, devic
     for row, (stage, backend), of_call in zip(rows, asked, times[: len(calls)], strict=True):
         row.ms_p20, row.ms_p50, row.ms_p80 = of_call.percentiles
         row.samples = len(of_call.samples)
-        row.reblur_ms = alone[backend] if stage == 2 else 0.0
+        row.reblur_ms = alone[backend] if stage == "joint" else 0.0
     return rows
 
 
@@ -208,7 +186,7 @@ def computed(fits: Sequence[Fit], rows: Sequence[Row], shape: Sequence[int]) -> 
     return result
 
 
-def largest_that_runs(stage: int, candidates: Sequence[Sequence[int]]) -> list[int] | None:
+def largest_that_runs(stage: str, candidates: Sequence[Sequence[int]]) -> list[int] | None:
     """On a GPU: the last of the shapes, small to large, at which a step of the native operator runs."""
     best = None
     for shape in candidates:
@@ -227,7 +205,7 @@ def table(rows: Sequence[Row]) -> str:
     heads = ("stage:", "size", "reblurring by", "ms (20 / 50 / 80 %):")
     cells = []
     for row in rows:
-        head = [str(row.stage), harness.size(row.shape), row.impl]
+        head = [row.stage, harness.size(row.shape), row.impl]
         if row.ms_p50 is None or row.share is None:
             cells.append([*head, row.note])
             continue
@@ -242,7 +220,7 @@ def capacity_table(fits: Sequence[Fit]) -> str:
     heads = ("stage:", "reblurring by", "bytes a pixel:", *(f"{memory} GB:" for memory in MEMORIES))
     cells = [
         [
-            str(fit.stage),
+            fit.stage,
             fit.impl,
             f"{fit.bytes_per_pixel:.0f}",
             *(f"{fit.batch(memory)}, {harness.size(fit.frame(memory))}" for memory in MEMORIES),
@@ -272,7 +250,7 @@ def main() -> None:
         for stage in STAGES:
             batches = [(n, 3, *CROP) for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)]
             frames = [(1, 3, MULTIPLE * 7 * n, MULTIPLE * 10 * n) for n in range(4, 40, 2)]
-            tried[str(stage)] = [largest_that_runs(stage, candidates) for candidates in (batches, frames)]
+            tried[stage] = [largest_that_runs(stage, candidates) for candidates in (batches, frames)]
     fits = fit(rows)
     if device == "cpu":
         rows += computed(fits, rows, (1, 3, *frame))

@@ -312,7 +312,7 @@ def test_slopes():
 
 
 def step_row(**changes):
-    row = training_step.Row(2, "native", [1, 3, 10, 10], 1.0, 2.0, 3.0, 5, reblur_ms=0.5, peak_mb=3.0)
+    row = training_step.Row("joint", "native", [1, 3, 10, 10], 1.0, 2.0, 3.0, 5, reblur_ms=0.5, peak_mb=3.0)
     return replace(row, **changes)
 
 
@@ -332,7 +332,7 @@ def test_what_fits_follows_from_two_sizes():
 
 
 def test_a_step_trains():
-    step = training_step.Step(2, "native", (1, 3, 24, 32))
+    step = training_step.Step("joint", "native", (1, 3, 24, 32))
     before = [parameter.clone() for parameter in step.framework.parameters()]
     assert np.isfinite(step())
     changed = [not torch.equal(a, b) for a, b in zip(before, step.framework.parameters(), strict=True)]

@@ -43,6 +43,9 @@ def write_pairs(original: Original, scale: float, numbers: Sequence[int], settin
         images.write(paths["aligned"], pair.aligned, encoding)
         images.write_map(paths["blur_radius"], pair.blur_radius)
         images.write_map(paths["flow"], pair.flow)
+        if pair.visible is not None:
+            visible = np.repeat(pair.visible[..., None], 3, axis=2).astype(np.float32)
+            images.write(folder / "visible" / paths["blur"].name, visible, Encoding(grey=True))
     return len(numbers)
 
 
@@ -82,6 +85,8 @@ def write_dataset(originals: Sequence[Original], settings: Settings, out: Path, 
             for part in PARTS:
                 (out / split / part).mkdir(parents=True, exist_ok=True)
                 clear_parts(out / split / part)
+            if settings.scenes:
+                (out / split / "visible").mkdir(exist_ok=True)
         with replacing(out / SETTINGS_FILE) as file:
             file.write(json.dumps(description, indent=2).encode() + b"\n")
         chunks = [
@@ -147,11 +152,13 @@ def _refuse_other_settings(path: Path, description: dict[str, Any]) -> None:
         return
     except (OSError, ValueError) as error:
         raise DataError([f"{path} cannot be read: {error}"]) from error
+    defaults = to_dict(Settings())
     then, now = ({**part["settings"], **part["photographs"]} for part in (before, description))
     differing = [
         f"{name} was {then.get(name)} and is {value}"
         for name, value in now.items()
-        if then.get(name) != value and name not in ("patches", "test_patches")
+        # What settings did not have then was as it is by default.
+        if then.get(name, defaults.get(name)) != value and name not in ("patches", "test_patches")
     ]
     if differing:
         raise DataError([f"{path.parent} holds pairs of other settings: {line}" for line in differing])

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.images import Array
 from .defocus import coc, render_defocus, to_linear, to_srgb
 from .motion import displaced, inverse_flow, random_flow
+from .scene import make_scene
 from .settings import Settings
 
 # From the disk of one depth layer to that of the next, pixels. Against 0.25 the picture differs by 60 dB PSNR, in half
@@ -25,6 +27,7 @@ class SyntheticPair(NamedTuple):
     aligned: Array
     blur_radius: Array
     flow: Array
+    visible: NDArray[np.bool_] | None = None  # (H, W), whether the sharp picture shows it; of scenes alone
 
 
 def make_pair(
@@ -38,6 +41,8 @@ def make_pair(
         settings: of which those that choose photographs, count pairs or scale play no part here.
         generator: of all that is random.
     """
+    if settings.scenes:
+        return SyntheticPair(*make_scene([photograph], settings.scene, generator))
     window = _detailed_window(photograph, settings.extent, generator)
     inside = (slice(settings.margin, -settings.margin),) * 2
     srgb = photograph[window]

@@ -56,6 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest displacement, pixels, an eighth of the patch at most; each pair has its own, from half of it",
     )
     parser.add_argument(
+        "--scenes",
+        action="store_true",
+        help="layered scenes: textures of the photograph in layers that hide one another, with parallax of up to "
+        "--misalignment; what the sharp picture does not show is told by visible/",
+    )
+    parser.add_argument(
+        "--zoom", type=number(0, 0.1), default=default.zoom, help="of scenes: largest zoom by refocusing"
+    )
+    parser.add_argument("--shift", type=number(0, 64), default=default.shift, help="of scenes: largest shift, pixels")
+    parser.add_argument(
+        "--gain", type=number(0, 0.25), default=default.gain, help="of scenes: largest difference of exposure"
+    )
+    parser.add_argument(
         "--noise",
         type=number(0, 1),
         default=default.noise,
@@ -106,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     try:
         patch = min(settings.patch, settings.of_split("test").patch)
-        if settings.misalignment > patch / 8:
+        if settings.misalignment > patch / 8 and not settings.scenes:
             limit = f"at most {patch / 8:g}, an eighth of the patch"
             raise DataError([f"--misalignment must be {limit}, got {settings.misalignment:g}"])
         originals = find_originals(args.photos, args.disparity)

@@ -385,3 +385,34 @@ def test_it_needs_no_torch():
 
 def test_the_photographs_are_those_of_scikit_image():
     assert np.allclose(Original("coffee").load()[0], skimage.data.coffee() / 255, atol=1e-6)
+
+
+def test_layered_scenes_come_with_what_is_hidden(tmp_path):
+    options = [
+        "--patch",
+        "48",
+        "--patches",
+        "2",
+        "--blur",
+        "2",
+        "--misalignment",
+        "6",
+        "--shift",
+        "2",
+        "--workers",
+        "1",
+    ]
+    grey = ["--test", "brick", "camera", "coins", "grass", "gravel", "rocket", "motorcycle"]
+    assert main(["synthesize", "--scenes", "--out", str(tmp_path), *options, *grey]) == 0
+    (pair, *_) = load_pairs([f"sdd:{tmp_path}"], "train", truth=True, decode=True)
+    assert set(pair.truth) == {"aligned", "blur_radius", "flow"}
+    root = tmp_path / "train_patches"
+    hidden, displaced = [], []
+    for path in sorted((root / "visible").iterdir()):
+        visible = images.read(path).pixels[..., 0]
+        assert set(np.unique(visible)) <= {0, 1}
+        hidden.append(float((visible == 0).mean()))
+        flow = images.read_map(root / "flow" / f"{path.stem}.tif")
+        displaced.append(float(np.hypot(*np.moveaxis(flow, 2, 0)).max()))
+    assert max(hidden) > 0.01
+    assert 2 < max(displaced) < 6 + 2 * 2**0.5 + 48 * 0.02 + 1

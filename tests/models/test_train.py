@@ -715,3 +715,68 @@ def test_data_errors_travel_between_processes():
     error = DataError(["one", "two"])
     assert pickle.loads(pickle.dumps(error)).problems == ["one", "two"]
     assert str(DataError("what a loader says")) == "the data cannot be used: what a loader says"
+
+
+# Photographs alone
+
+
+@pytest.fixture
+def photographs(data, tmp_path):
+    """A configuration that makes pairs of two photographs, and judges them by pairs in files."""
+    import skimage.data
+
+    (tmp_path / "photographs").mkdir()
+    for name in ("astronaut", "coffee"):
+        picture = np.asarray(getattr(skimage.data, name)()[:160, :160], np.float32) / np.float32(255)
+        images.write(tmp_path / "photographs" / f"{name}.png", picture)
+    path = tmp_path / "photographs.yaml"
+    path.write_text(
+        f"data: {{train: 'photographs:{tmp_path}/photographs', validation: ['sdd/train:{data}'], target: aligned,\n"
+        "  generator: {blur: 3, shift: 3}}\n"
+    )
+    return path
+
+
+RADIUS = [
+    "framework.blur_map={form: radius, width: 8, blocks: 1}",
+    "framework.reblur={form: radius, max_radius: 3, width: 8, blocks: 1}",
+]
+
+
+def test_photographs_train_and_a_run_goes_on_with_the_same_bits(photographs, tmp_path, monkeypatch, capsys):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(photographs, whole, *RADIUS) == 0
+    assert "2 photographs to make pairs of, 2 to validate on" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        assert train(photographs, parts, *RADIUS) == 130
+    assert train(photographs, parts, *RADIUS, "resume=auto") == 0
+    assert_same_bits(whole, parts)
+    metrics = lines(whole / "metrics.jsonl")
+    assert set(metrics[0]["parts"]) == {"deblurred", "blur_map", "reblurred_sharp", "radius"}
+    validation = lines(whole / "validation.jsonl")[-1]
+    assert validation["protocol"] == "aligned"
+    assert validation["effective_blurs"] >= 1
+    assert -1 <= validation["map_radius_correlation"] <= 1
+
+
+def test_the_misaligned_picture_of_generated_pairs_trains_too(photographs, tmp_path):
+    assert train(photographs, tmp_path / "run", *RADIUS, "data.target=sharp", "schedule.steps=4") == 0
+    metrics = lines(tmp_path / "run/metrics.jsonl")
+    assert set(metrics[-1]["parts"]) >= {"deblurred", "sharp", "reblurred", "reblurred_sharp", "blur_map", "radius"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.validation=[]"], "data.validation must name pairs where train names photographs, got none"),
+        (["data.train=[photographs:x, sdd:y]"], "data.train must be photographs or pairs, not both"),
+        (["data.validation=[photographs:x]"], "data.validation must name pairs, so that all runs are judged"),
+        (["data.train=photographs:nowhere"], "nowhere cannot be read"),
+        (["data.generator.blur=70"], "data.generator.blur must be from 0.5 to 64, got 70"),
+        (["data.crop=512"], "must have"),
+    ],
+)
+def test_photographs_that_cannot_be_used_are_refused(photographs, tmp_path, capsys, overrides, message):
+    assert train(photographs, tmp_path / "run", *RADIUS, *overrides) in (1, 2)
+    assert message in capsys.readouterr().err

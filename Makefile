@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test lint format bench ablation instructions tables docs cuda-check gpu gpu-rest clean
+.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test test-fast lint format bench ablation instructions tables docs cuda-check gpu gpu-rest clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
 	@echo "make gallery       show one photograph through every family of kernels, runs/gallery/index.html"
 	@echo "make build         compile what has changed, into the checkout"
 	@echo "make test          run the tests"
+	@echo "make test-fast     run those tests that need no training, no large network and no emulated GPU"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
 	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/, README.md and docs/"
@@ -51,6 +52,9 @@ gallery: $(VENV)/.built
 
 test: $(VENV)/.built
 	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.built
+	$(BIN)/python -m pytest -m "not slow and not emulated"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

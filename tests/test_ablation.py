@@ -22,6 +22,8 @@ from models.synthesis import dataset, photographs, settings
 from models.training import loop
 from models.training.config import differing_keys, load_config
 
+pytestmark = pytest.mark.slow
+
 PAIRS = settings.Settings(patch=48, patches=2, blur=2.0)
 OVERRIDES = [
     "framework={radii: [1, 2], blur_map: {width: 4, blocks: 1}, reblur: {width: 4, blocks: 1}}",

@@ -185,6 +185,7 @@ def test_what_is_checked_is_what_is_timed():
         harness.measure(problem, [harness.Contender("wrong", wrong)], 0, tolerance=1e-5)
 
 
+@pytest.mark.slow
 def test_a_contender_that_is_not_run_stays_in_the_table():
     comparison = operator.Comparison(
         cases.Case(size=(9, 11), radius=2), ("native", "explicit kernels"), slow=("naive unfold",), cold=True
@@ -196,6 +197,7 @@ def test_a_contender_that_is_not_run_stays_in_the_table():
     assert "| native, cold cache |" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [comparison.case for comparison in operator.COMPARISONS], ids=str)
 def test_every_contender_solves_every_problem(case):
     case = replace(case, size=(8, 11))
@@ -346,6 +348,7 @@ def test_instruction_counts_have_a_bound():
     assert "not in both" in instructions.worse(counted, {"gather": 114.0})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(instructions.obstacle()), reason=f"no instructions are counted: {instructions.obstacle()}")
 def test_kernels_take_no_more_instructions_than_recorded():
     assert instructions.worse(instructions.count(), instructions.read()) == []
@@ -362,6 +365,7 @@ def test_importing_brings_nothing_but_torch():
     assert set(printed.stdout.split()) <= {"reblur_ops", "torch"}
 
 
+@pytest.mark.slow
 def test_the_start_of_a_fresh_process_is_taken_apart():
     """The parts that it tells do not overlap: together they take no longer than the whole process."""
     begin = time.perf_counter()
@@ -455,6 +459,7 @@ print(harness.error(call(), given, "forward+backward"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_the_triton_rival_computes_the_same():
     """In Triton's interpreter, so without a GPU."""
@@ -483,6 +488,7 @@ for kernel in (rival.forward_kernel, rival.parameter_gradients_kernel, rival.sca
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_the_triton_rival_compiles_for_a_gpu(tmp_path):
     """Ahead of time for sm_90, which needs no GPU: the interpreter accepts what the compiler refuses."""
@@ -499,6 +505,7 @@ def test_the_triton_rival_compiles_for_a_gpu(tmp_path):
     assert all(int(size) > 1000 for size in sizes.values())
 
 
+@pytest.mark.slow
 def test_alignment_is_measured_against_true_flow():
     """The true flow has no error, and takes the second image to the first."""
     found = list(flow.pairs(("coffee",), 96))

@@ -34,6 +34,7 @@ def commands(page):
     return [line for block in SHELL.findall(page.read_text()) for line in block.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=name)
 def test_snippets_run(page):
     names = {"__name__": "snippets"}
@@ -71,6 +72,7 @@ def test_tables_are_those_of_the_results(page):
     assert tables.updated(page, text) == text, "run `make tables`"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed: make docs")
 def test_the_site_builds_without_warnings(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]

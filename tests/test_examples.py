@@ -7,6 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

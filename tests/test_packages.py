@@ -11,6 +11,8 @@ import pytest
 
 import reblur_ops
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DISTRIBUTION = f"reblur_ops-{reblur_ops.__version__}"
 

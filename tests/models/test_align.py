@@ -13,6 +13,8 @@ from models.data import images
 from models.data.layouts import load_pairs
 from models.framework import Framework
 
+pytestmark = pytest.mark.slow
+
 SIZE = 72
 
 

@@ -15,6 +15,8 @@ from models.core.weights import WeightsError
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
 from tests import published
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4  # relative, in float32, through tens of layers
 
 

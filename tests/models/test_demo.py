@@ -21,6 +21,8 @@ from models.training import loop
 from models.training.config import load_config
 from tests import browser
 
+pytestmark = pytest.mark.slow
+
 PAIRS = replace(demo.PAIRS, patch=48, patches=2, test_patch=64, test_patches=2)
 TINY = [
     "--device=cpu",

@@ -12,6 +12,8 @@ from models.data import images
 from models.evaluation.metrics import score, shifted
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = FrameworkConfig(
     radii=(1, 3),
     blur_map=BlurMapConfig(4, 1),

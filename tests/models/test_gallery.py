@@ -9,6 +9,8 @@ import pytest
 from models.__main__ import main
 from models.reporting import gallery
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -17,6 +17,8 @@ from models.synthesis.generator import GeneratorConfig, PairGenerator
 from models.synthesis.photographs import Original
 from models.synthesis.textures import Textures, block_sharpness
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 PLAIN = GeneratorConfig(blur=3.0, layers=1, slant=0.0, highlights=0.0, noise=0.0, quality=(95, 95), shift=4.0)
 

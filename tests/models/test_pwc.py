@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from models.flow import load_flow, load_pwcnet, pwc
 
+pytestmark = pytest.mark.slow
+
 LEVELS = ("One", "Two", "Thr", "Fou", "Fiv", "Six")
 CHANNELS = (16, 32, 64, 96, 128, 196)
 

@@ -22,6 +22,8 @@ from models.reporting import page, training_run
 from models.reporting.page import Series
 from tests import browser
 
+pytestmark = pytest.mark.slow
+
 SMALL = FrameworkConfig(
     radii=(1, 3),
     blur_map=BlurMapConfig(4, 1),

@@ -9,6 +9,8 @@ import torch
 from models.flow import warp
 from models.synthesis.scene import Scene, SceneSettings, ToneCurve, make_scene
 
+pytestmark = pytest.mark.slow
+
 PLAIN = SceneSettings(size=96, blur=5, parallax=6, gain=0, tone=0, noise=0)
 
 

@@ -21,6 +21,8 @@ from models.synthesis.defocus import to_linear
 from models.synthesis.photographs import INSTALLED, Original
 from models.synthesis.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 QUIET = Settings(patch=96, blur=4, misalignment=3, noise=0)
 SMALL = ["--patch", "32", "--blur", "2", "--misalignment", "2", "--workers", "1"]
 

@@ -38,6 +38,8 @@ from models.training.processes import Processes
 from models.training.state import State, make_state, precision_of
 from models.training.validation import spread, validate
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "device=cpu",
     "framework.radii=[1,2]",

@@ -82,6 +82,7 @@ def test_compiles_to_one_graph(backend):
 
 
 @pytest.mark.native
+@pytest.mark.slow
 def test_compiles_with_inductor():
     p = problem(9, 10).to(torch.float32)
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -34,10 +35,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def clear_parts(folder: Path) -> None:
-    """Remove what processes that were killed within `replacing` left in a folder; nobody may be writing to it now."""
+def clear_parts(folder: Path, older: float = 0.0) -> None:
+    """Remove what processes that were killed within `replacing` left in a folder.
+
+    Args:
+        older: seconds; what was written to since is left, as another process may be at it.
+    """
     for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process may have been faster
+            if time.time() - part.stat().st_mtime >= older:
+                part.unlink()
 
 
 def writable_folder(folder: Path) -> None:

@@ -147,6 +147,7 @@ def score_table(pictures: Sequence[Restored], protocols: Sequence[str]) -> str:
     """The scores of pictures, before and after, by each protocol."""
     flow = load_flow("dis")
     rows = []
+    scores: dict[str, list[tuple[Score, Score]]] = {protocol: [] for protocol in protocols}
     for restored in tqdm(pictures, "scores", unit="picture", delay=3):
         sample = restored.sample
         before, after = (
@@ -159,13 +160,21 @@ def score_table(pictures: Sequence[Restored], protocols: Sequence[str]) -> str:
             if "blur_radius" in sample:
                 of_blur[1] = f"{score_radius(_plane(restored.radius), _plane(sample['blur_radius'])).mae:.2f} px"
         for protocol in protocols:
+            scores[protocol].append((before[protocol], after[protocol]))
             rows.append([sample["name"], protocol, *_cells(before[protocol], after[protocol]), *of_blur])
             of_blur = ["", ""]  # which no protocol changes
+    if len(pictures) > 1:
+        for protocol, pairs in scores.items():
+            rows.append(["mean", protocol, *_cells(*(_mean_score(side) for side in zip(*pairs, strict=True))), "", ""])
     head = ["picture", "protocol", "PSNR, blurry", "deblurred", "SSIM, blurry", "deblurred"]
     head += ["PSNR, reblurred to blurry", "blur radius, mean error"]
     definitions = "".join(f"<li><b>{name}</b>: {PROTOCOLS[name]}</li>" for name in protocols)
     flow_used = "<p>Flow of the protocol warped: dis.</p>" if "warped" in protocols else ""
     return f"<h2>Scores</h2>{page.table(head, rows)}<ul>{definitions}</ul>{flow_used}"
+
+
+def _mean_score(scores: Sequence[Score]) -> Score:
+    return Score(*(float(np.mean([getattr(score, name) for score in scores])) for name in ("psnr", "ssim", "mae")))
 
 
 def _plane(map_: Tensor) -> Array:

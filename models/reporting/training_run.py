@@ -1,5 +1,6 @@
 """Sections about a training run: curves, sources, and a summary."""
 
+import html
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -98,4 +99,24 @@ def summary(framework: Framework, run: Path) -> str:
         values[f"best PSNR in validation, at step {best['step']}"] = f"{best['deblurred_psnr']:.2f} dB"
         if _is_finite(best.get("input_psnr")):
             values["gained over the blurry input there"] = f"{best['deblurred_psnr'] - best['input_psnr']:+.2f} dB"
-    return page.numbers(values)
+    return page.numbers(values) + origin(run)
+
+
+def origin(run: Path) -> str:
+    """When, with what command and of which commit a run was started last, how far it came, and its configuration."""
+    starts, metrics = (read_lines(run / name) for name in ("environment.jsonl", "metrics.jsonl"))
+    if not starts:
+        return ""
+    last = starts[-1]
+    rows = [
+        ["started last", f"{last.get('time', '')}, after step {last.get('step', 0)}"],
+        ["command", " ".join(last.get("command", []))],
+        ["commit", str(last.get("git_commit"))],
+        ["computed by", f"{last.get('device')}, {last.get('processes')} processes, torch {last.get('torch')}"],
+    ]
+    if metrics:
+        rows.append(["steps done", str(metrics[-1]["step"])])
+    config = run / "config.yaml"
+    text = html.escape(config.read_text(encoding="utf-8")) if config.is_file() else ""
+    shown = f"<details><summary>Configuration</summary><pre>{text}</pre></details>" if text else ""
+    return f"<h2>Run</h2>{page.table(['', ''], rows)}{shown}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..core.errors import PROGRAM, UserError, describe
-from ..core.files import writable_folder
+from ..core.files import clear_parts, writable_folder
 from ..data import images
 from ..inference.files import RADIUS_STEPS, deblur_file, find_photographs, plan, skipped
 from .arguments import integer
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.blur_map and not framework.tells_radius:
         raise UserError("--blur-map needs a checkpoint with a blur map or a reblurring network")
     writable_folder(args.out)
+    clear_parts(args.out, older=3600)
     written, there, failed = 0, 0, 0
     for photograph, files in tqdm(outputs.items(), "photographs", unit="photograph", disable=len(outputs) == 1):
         wanted = {path for path in files.paths if args.overwrite or not path.exists()}

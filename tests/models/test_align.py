@@ -15,6 +15,7 @@ from models.framework import Framework
 
 pytestmark = pytest.mark.slow
 
+pytestmark = pytest.mark.slow
 SIZE = 72
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from models.core.files import replacing
+from models.core.files import clear_parts, replacing
 
 
 def write(path, content):
@@ -48,3 +48,14 @@ def test_files_are_readable_as_the_user_has_it(tmp_path):
     finally:
         os.umask(mask)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_killed_processes_left_is_cleared_unless_it_is_fresh(tmp_path):
+    old, fresh, kept = (tmp_path / name for name in (".a.png.0a1b2c3d.part", ".b.png.0a1b2c3d.part", ".hidden.png"))
+    for path in (old, fresh, kept):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    clear_parts(tmp_path, older=3600)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, kept.name]
+    clear_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name]

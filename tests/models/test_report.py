@@ -49,6 +49,16 @@ def run(tmp_path_factory):
     ]
     metrics[2]["psnr"] = None
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, metrics)) + '\n{"step": 50, "lo')
+    start = {
+        "step": 0,
+        "time": "2026-01-02T03:04:05",
+        "command": ["python", "-m", "models", "train", "--config", "x"],
+        "git_commit": "abc1234",
+        "device": "cpu",
+        "processes": 1,
+        "torch": "2.0",
+    }
+    (folder / "environment.jsonl").write_text(json.dumps(start) + "\n")
     scores = {"step": 40, "deblurred_psnr": 25.5, "input_psnr": 24.25, "blur_radius_correlation": 0.5}
     (folder / "validation.jsonl").write_text(json.dumps(scores) + "\n")
     return folder
@@ -73,7 +83,12 @@ def test_it_says_what_the_run_left_behind(written):
         assert f'aria-label="{part}"' in text
     assert text.count("<polyline") == 3 + 1 + 2 + 1
     for protocol in ("raw", "aligned", "warped", "shift"):
-        assert text.count(f"<td>{protocol}</td>") == 2
+        assert text.count(f"<td>{protocol}</td>") == 3  # of two pictures, and their mean
+    means = re.findall(r"<tr><td>mean</td><td>aligned</td><td>([\d.]+) dB</td><td>([\d.]+) dB</td>", text)
+    each = re.findall(r"<tr><td>(?!mean)[^<]+</td><td>aligned</td><td>([\d.]+) dB</td><td>([\d.]+) dB</td>", text)
+    assert np.allclose(np.array(means, float), np.array(each, float).mean(0), atol=0.011)
+    for part in ("2026-01-02T03:04:05", "python -m models train --config x", "abc1234", "torch 2.0", "Configuration"):
+        assert part in text
     assert text.count('class="comparison"') == text.count('class="probe"') == 2
     assert text.count("deblurred and blurred again") == text.count(">blur radius, true<") == 2
 

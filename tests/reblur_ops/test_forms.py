@@ -147,6 +147,7 @@ def test_the_former_name_still_answers():
     assert torch.equal(former, reblur_ops.tap_weights(seeds, weights, radii=(1, 2)))
 
 
+@pytest.mark.slow
 def test_a_type_checker_knows_the_options(tmp_path):
     file = tmp_path / "use.py"
     file.write_text(

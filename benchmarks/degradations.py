@@ -180,7 +180,7 @@ def page(rows: list[Row], checkpoint: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
-    parser.add_argument("--results", type=Path, default=harness.RESULTS, help="the folder to write to")
+    harness.add_results(parser)
     args = parser.parse_args()
     tiled = TiledFramework(load_framework(args.checkpoint))
     rows = [measure(tiled, name) for name in tqdm(DEGRADATIONS, "degradations")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -28,6 +29,8 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     for page in list(files.documentation_pages()):
         for match in LINK.finditer(page.content_string):
             path = outside(page.src_uri, match["path"])
+            if path is not None and not (ROOT / path).is_file():
+                raise PluginError(f"{page.src_uri} links to {path}, which does not exist")
             if path is not None and not files.get_file_from_path(f"repository/{path}"):
                 files.append(File.generated(config, f"repository/{path}", abs_src_path=str(ROOT / path)))
     return files

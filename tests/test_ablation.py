@@ -138,7 +138,7 @@ def test_gains_are_between_equal_seeds():
     rows = [row("masks", seed, 30.0 + 2 * seed) for seed in (0, 1)]
     rows += [row("reblurring", seed, 30.5 + 2 * seed, 0.5 + 0.2 * seed, 20.0 + seed) for seed in (0, 1)]
     lines = ablation.table(rows, Scores(29.0, 0.75)).splitlines()
-    assert lines[2] == "| | the blurry pictures | 29.00 | | 0.7500 | | |"
+    assert lines[2] == "|  | the blurry pictures | 29.00 |  | 0.7500 |  |  |"
     masks, reblurring = (line.split(" | ")[2:] for line in lines[3:])
     assert masks == ["31.00 ± 1.41", "", "0.8050 ± 0.0071", "", "10 |"]
     assert reblurring == ["31.50 ± 1.41", "+0.50 ± 0.00, masks", "0.8050 ± 0.0071", "0.600 ± 0.141", "20.5 |"]

@@ -13,6 +13,7 @@ It is the layout `sdd`, so that `sdd:OUT` with `data.target=aligned` trains on i
 
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ def file_name(pair: Pair) -> str:
 
 def align_file(pair: Pair, settings: AlignmentSettings, root: Path) -> bool:
     """Align one pair and write what is found, unless that is there; whether it was not."""
-    torch.set_num_threads(1)  # as many processes as there are processors
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # there are as many processes as processors
     name = file_name(pair)
     record = root / "alignment" / f"{name}.json"
     key = _key(pair, settings)

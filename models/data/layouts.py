@@ -338,10 +338,11 @@ def median_likeness(pairs: Sequence[Pair], count: int = 8, size: int = 16) -> fl
     chosen = [pairs[index] for index in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)]
     likenesses = []
     for pair in chosen:
-        small = [
-            cv2.resize(images.read(path).pixels.mean(axis=2), (size, size), interpolation=cv2.INTER_AREA).ravel()
-            for path in (pair.blurry, pair.sharp)
-        ]
+        try:
+            pictures = [images.read(path).pixels.clip(0, 1).mean(axis=2) for path in (pair.blurry, pair.sharp)]
+        except ImageError:  # whoever decodes it tells
+            continue
+        small = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).ravel() for picture in pictures]
         if all(float(part.std()) > 0.01 for part in small):  # else there is nothing to compare
             likenesses.append(float(np.corrcoef(*small)[0, 1]))
     return float(np.median(likenesses)) if likenesses else 1.0

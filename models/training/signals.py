@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from signal import getsignal
 from typing import Any
 
 # The ways in which a run is asked to end: Ctrl-C, a scheduler or torchrun, a terminal that is closed.
@@ -26,7 +27,7 @@ class Signals:
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for number in ENDING:
-                if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP
+                if getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP
                     self._before[number] = signal.signal(number, self._remember)
         return self
 

@@ -22,7 +22,7 @@ from models.data.layouts import DataError
 from models.flow import DisFlow
 from models.framework import Framework
 from models.training import folder as folder_module
-from models.training import loop
+from models.training import loop, signals
 from models.training.config import (
     RECIPES,
     AlignmentConfig,
@@ -419,6 +419,7 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     before = signal.getsignal(signal.SIGINT)  # a job in the background of a shell may ignore it
+    monkeypatch.setattr(signals, "getsignal", lambda _: signal.SIG_DFL)  # and under nohup SIGHUP is
     assert train(config_file, whole, UNET) == 0
     with monkeypatch.context() as patch:
         interrupt_at(patch, 4, number)

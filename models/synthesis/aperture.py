@@ -32,11 +32,11 @@ class Apertures:
         return Apertures(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw_apertures(generators: "list[np.random.Generator]") -> Apertures:
-    """One of each generator. Half are plain disks with a trace of softness: the kernel of the operators."""
+def draw_apertures(generators: "list[np.random.Generator]", disks: float) -> Apertures:
+    """One of each generator, of which the part `disks` is plain."""
     rows = []
     for generator in generators:
-        plain = generator.random() < 0.5
+        plain = generator.random() < disks
         shape = generator.random()
         rows.append(
             (

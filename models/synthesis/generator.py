@@ -37,6 +37,9 @@ class GeneratorConfig:
         blur: largest radius of a circle of confusion, pixels.
         small: part of the samples whose blur is at most half of that: there is more to learn where more can be seen.
         in_focus: part of the samples without blur: what is sharp, noisy or compressed has to stay.
+        natural: part of those whose photographs may be soft themselves. Backgrounds of sharp photographs are, and a
+            network that never sees them unblurred sharpens them.
+        several: part of the samples of more than one layer. The others are one photograph on a slanted plane.
         layers: most layers of a scene.
         slant: largest change of the circle of confusion across a layer, pixels.
         highlights: part of the samples whose brightest places are brought above white, up to 8 times.
@@ -44,31 +47,42 @@ class GeneratorConfig:
         quality: of JPEG, from … to.
         full_size: part of the textures taken at the full size of their photograph. Shrunk, photographs are sharper than
             any camera makes them, and a network that sees only those oversharpens.
-        shift: largest displacement of the misaligned sharp picture, pixels; it also zooms and turns by up to 2 %.
+        disks: part of the apertures that are plain disks, with a trace of softness: the kernel of the operators.
+        shift: largest displacement of the misaligned sharp picture, pixels. It also zooms and turns by up to a quarter
+            of a hundredth for each pixel.
+        exposure: largest difference of exposure of the misaligned sharp picture, as a part of its sRGB values.
     """
 
     blur: float = 12.0
     small: float = 0.5
     in_focus: float = 0.35
+    natural: float = 0.0
+    several: float = 0.5
     layers: int = 3
     slant: float = 2.5
     highlights: float = 0.25
     noise: float = 0.03
     quality: tuple[int, ...] = (60, 95)
     full_size: float = 0.5
+    disks: float = 0.5
     shift: float = 8.0
+    exposure: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("blur", 0.5, 64),
             ("small", 0, 1),
             ("in_focus", 0, 1),
+            ("natural", 0, 1),
+            ("several", 0, 1),
             ("layers", 1, 8),
             ("slant", 0, 16),
             ("highlights", 0, 1),
             ("noise", 0, 0.2),
             ("full_size", 0, 1),
+            ("disks", 0, 1),
             ("shift", 0, 64),
+            ("exposure", 0, 0.5),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, got {getattr(self, name)}")
@@ -79,6 +93,15 @@ class GeneratorConfig:
     def reach(self) -> int:
         """Largest radius of the kernels, pixels: blue may be 10 % larger, and edges are soft."""
         return math.ceil(1.1 * self.blur + 1)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a sample is like before anything of it is drawn."""
+
+    layers: int
+    in_focus: bool
+    natural: bool  # its photographs may be soft themselves
 
 
 class PairGenerator:
@@ -114,23 +137,30 @@ class PairGenerator:
             `blurry`, `sharp`, `aligned`, (N, 3, crop, crop), sRGB 0 … 1; `blur_radius`, (N, 1, crop, crop), RMS pixels.
         """
         generators = [np.random.default_rng([self.seed, 2, number]) for number in numbers]
-        counts = [_layer_count(generator, self.config) for generator in generators]
+        kinds = [_draw_kind(generator, self.config) for generator in generators]
         samples: dict[int, dict[str, Tensor]] = {}
-        for count in sorted(set(counts)):  # scenes of few layers do not pay for those of many
-            members = [index for index, one in enumerate(counts) if one == count]
-            made = self._scenes([generators[index] for index in members], count, misaligned)
+        for count in sorted({kind.layers for kind in kinds}):  # scenes of few layers do not pay for those of many
+            members = [index for index, kind in enumerate(kinds) if kind.layers == count]
+            made = self._scenes(
+                [generators[index] for index in members], [kinds[index] for index in members], misaligned
+            )
             for place, index in enumerate(members):
                 samples[index] = {name: values[place] for name, values in made.items()}
-        return {name: torch.stack([samples[index][name] for index in range(len(counts))]) for name in samples[0]}
+        return {name: torch.stack([samples[index][name] for index in range(len(kinds))]) for name in samples[0]}
 
-    def _scenes(self, generators: list[np.random.Generator], count: int, misaligned: bool) -> dict[str, Tensor]:
-        n, config, device = self.extent, self.config, self.device
-        light = torch.stack([torch.stack([self.textures.draw(one) for _ in range(count)]) for one in generators])
-        light = to_linear(light)
+    def _scenes(self, generators: list[np.random.Generator], kinds: list[_Kind], misaligned: bool) -> dict[str, Tensor]:
+        """Samples of as many layers."""
+        n, count, config, device = self.extent, kinds[0].layers, self.config, self.device
+        drawn = [
+            self.textures.draw(generator, soft=kind.natural)
+            for generator, kind in zip(generators, kinds, strict=True)
+            for _ in range(count)
+        ]
+        light = to_linear(torch.stack(drawn)).unflatten(0, (len(kinds), count))
         masks = _masks(generators, count, n, device)
-        levels, shares = _slices(generators, count, n, config, device)
+        levels, shares = _slices(generators, kinds, n, config, device)
         apertures, cameras = (
-            draw_apertures(generators).to(device),
+            draw_apertures(generators, config.disks).to(device),
             _moved(draw_cameras(generators, config.noise, (config.quality[0], config.quality[1])), device),
         )
         kernel = kernels(levels.flatten(1).abs(), apertures, config.reach).unflatten(1, (count, SLICES))
@@ -143,7 +173,7 @@ class PairGenerator:
         developed = develop(sharp, cameras)
         pictures = {
             "blurry": photograph(self._window(blurred), cameras, noise),
-            "sharp": self._window(_shifted(developed, generators, config.shift) if misaligned else developed),
+            "sharp": self._window(_another_shot(developed, generators, config) if misaligned else developed),
             "aligned": self._window(developed),
             "blur_radius": self._window(radius),
         }
@@ -168,10 +198,10 @@ def _fast_size(least: int) -> int:
         size += 2
 
 
-def _layer_count(generator: np.random.Generator, config: GeneratorConfig) -> int:
-    """Half of the scenes are one photograph on a slanted plane."""
-    several = generator.random() < 0.5
-    return int(generator.integers(2, config.layers + 1)) if several and config.layers > 1 else 1
+def _draw_kind(generator: np.random.Generator, config: GeneratorConfig) -> _Kind:
+    several, in_focus, natural = generator.random(3) < (config.several, config.in_focus, config.natural)
+    layers = int(generator.integers(2, config.layers + 1)) if several and config.layers > 1 else 1
+    return _Kind(layers, bool(in_focus), bool(in_focus and natural))
 
 
 def _masks(generators: list[np.random.Generator], count: int, n: int, device: torch.device) -> Tensor:
@@ -189,16 +219,16 @@ def _masks(generators: list[np.random.Generator], count: int, n: int, device: to
 
 
 def _slices(
-    generators: list[np.random.Generator], count: int, n: int, config: GeneratorConfig, device: torch.device
+    generators: list[np.random.Generator], kinds: list[_Kind], n: int, config: GeneratorConfig, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Radii of the circles of confusion of slices, (N, count, SLICES), and what of each pixel is in which slice.
 
     The farther a layer, the smaller its signed radius, as a lens has it: layers behind the plane in focus are negative.
     """
-    levels, weights = [], []
+    levels, weights, count = [], [], kinds[0].layers
     ramp = torch.linspace(-0.5, 0.5, n, device=device)
-    for generator in generators:
-        if generator.random() < config.in_focus:
+    for generator, kind in zip(generators, kinds, strict=True):
+        if kind.in_focus:
             centres, slants = np.zeros(count), np.zeros(count)
         else:
             largest = config.blur * (0.5 if generator.random() < config.small else 1.0)
@@ -258,16 +288,18 @@ def _foremost_radius(masks: Tensor, shares: Tensor, kernel: Tensor) -> Tensor:
     return result
 
 
-def _shifted(image: Tensor, generators: list[np.random.Generator], shift: float) -> Tensor:
-    """The image as another shot shows it: shifted, zoomed and turned a little."""
-    n = image.shape[-1]
+def _another_shot(image: Tensor, generators: list[np.random.Generator], config: GeneratorConfig) -> Tensor:
+    """The image as another shot shows it: shifted, zoomed, turned and exposed a little differently."""
+    n, shift, slope = image.shape[-1], config.shift, config.shift / 400
     y, x = torch.meshgrid(*(torch.linspace(-0.5, 0.5, n, device=image.device),) * 2, indexing="ij")
-    flows = []
+    flows, gains = [], []
     for generator in generators:
         right, down = generator.uniform(-0.6, 0.6, 2) * shift
-        zoom, turn = generator.uniform(-0.02, 0.02, 2) * n
+        zoom, turn = generator.uniform(-slope, slope, 2) * n
         flows.append(torch.stack([right + zoom * x - turn * y, down + zoom * y + turn * x]).clamp(-shift, shift))
-    return warp(image, torch.stack(flows), interpolation="bicubic").clamp(0, 1)
+        gains.append(1 + generator.uniform(-config.exposure, config.exposure))
+    gain = torch.tensor(gains, dtype=image.dtype, device=image.device)[:, None, None, None]
+    return (gain * warp(image, torch.stack(flows), interpolation="bicubic")).clamp(0, 1)
 
 
 def _normal(generator: np.random.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -53,9 +53,14 @@ class Textures:
                 [f"{one.photograph or one.name} must have {extent} pixels each way, as crops take" for one in small]
             )
 
-    def draw(self, generator: np.random.Generator) -> Tensor:
-        """(3, extent, extent), sRGB, 0 … 1, turned and mirrored at random."""
-        texture, top, left = max((self._candidate(generator) for _ in range(TRIES)), key=self._sharp_enough)
+    def draw(self, generator: np.random.Generator, soft: bool = False) -> Tensor:
+        """(3, extent, extent), sRGB, 0 … 1, turned and mirrored at random.
+
+        Args:
+            soft: whether a crop that is soft itself will do.
+        """
+        tries = 1 if soft else TRIES
+        texture, top, left = max((self._candidate(generator) for _ in range(tries)), key=self._sharp_enough)
         crop = texture.pixels[:, top : top + self.extent, left : left + self.extent]
         crop = torch.rot90(crop, int(generator.integers(4)), (1, 2))
         return (crop.flip(2) if generator.integers(2) else crop).float() / 255

@@ -135,6 +135,29 @@ def test_a_sample_depends_on_its_number_alone(generator):
     assert torch.allclose(steps, steps.round(), atol=1e-3)
 
 
+def test_natural_softness_is_drawn_in_focus_only(originals):
+    sharp = dataclasses.replace(PLAIN, in_focus=1.0)
+    made = [PairGenerator(originals, config, 48, 0, CPU) for config in (sharp, dataclasses.replace(sharp, natural=1.0))]
+    softness = [[], []]
+    for index, generator in enumerate(made):
+        draw = generator.textures.draw
+        generator.textures.draw = lambda random, soft=False, draw=draw, index=index: (
+            softness[index].append(soft) or draw(random, soft)
+        )
+        generator.batch(range(6))
+    assert softness == [[False] * 6, [True] * 6]
+    blurred = PairGenerator(originals, dataclasses.replace(PLAIN, in_focus=0.0, natural=1.0), 48, 0, CPU)
+    plain = PairGenerator(originals, dataclasses.replace(PLAIN, in_focus=0.0), 48, 0, CPU)
+    torch.testing.assert_close(blurred.batch(range(4)), plain.batch(range(4)), rtol=0, atol=0)
+
+
+def test_the_other_shot_is_exposed_differently(originals):
+    config = dataclasses.replace(PLAIN, shift=0.0, exposure=0.1)
+    made = PairGenerator(originals, config, 48, 0, CPU).batch(range(8))
+    ratio = made["sharp"].mean((1, 2, 3)) / made["aligned"].mean((1, 2, 3))
+    assert ratio.min() > 0.89 and ratio.max() < 1.11 and ratio.std() > 0.02
+
+
 def test_what_is_in_focus_stays(originals):
     made = PairGenerator(originals, dataclasses.replace(PLAIN, in_focus=1.0), 48, 0, CPU).batch(range(8))
     assert (made["blur_radius"] == 0).all()
@@ -182,7 +205,7 @@ def test_small_photographs_are_named(originals):
         PairGenerator(originals, GeneratorConfig(), 640, 0, CPU)
 
 
-def test_half_of_the_apertures_are_plain():
-    drawn = draw_apertures([np.random.default_rng(number) for number in range(200)])
+def test_part_of_the_apertures_is_plain():
+    drawn = draw_apertures([np.random.default_rng(number) for number in range(200)], 0.5)
     plain = (drawn.blades == 0) & (drawn.ring == 0) & (drawn.cut == 0) & (drawn.dispersion == 0)
     assert 0.4 < plain.float().mean() < 0.6

@@ -116,13 +116,13 @@ def _window_error(image: Tensor, target: Tensor, window: int, slack: int) -> Ten
     side = range(2 * slack + 1)
     shifted = [padded[..., y : y + height, x : x + width] for y in side for x in side]
     errors = [F.avg_pool2d((image - target).square().mean(1, keepdim=True), CELL) for image in shifted]
-    costs = _box((torch.cat(errors, dim=1) + NOISE**2).log(), window // CELL | 1)
+    costs = box_mean((torch.cat(errors, dim=1) + NOISE**2).log(), window // CELL | 1)
     return costs.amin(1, keepdim=True)
 
 
 def _exposed(values: Tensor, target: Tensor) -> Tensor:
     """Values times the gain of each channel that brings them to the target: the median over the image."""
-    ratio = (_box(target, LOW_PASS) + 1e-2) / (_box(values, LOW_PASS) + 1e-2)
+    ratio = (box_mean(target, LOW_PASS) + 1e-2) / (box_mean(values, LOW_PASS) + 1e-2)
     gain = ratio.flatten(2).median(dim=2).values[..., None, None]
     # More than a quarter is no difference of exposure but of content.
     return values * gain.clamp(0.8, 1.25)
@@ -143,18 +143,22 @@ def _filled(coc: Tensor, confidence: Tensor, guide: Tensor, window: int = 25) ->
     A guided filter (He et al., TPAMI 2013) whose sums are weighted by the confidence.
     """
     grey, weight = guide.mean(1, keepdim=True), confidence.square() + 1e-4
-    sums = _box(torch.cat([weight, weight * grey, weight * coc, weight * grey * coc, weight * grey * grey], 1), window)
+    sums = box_mean(
+        torch.cat([weight, weight * grey, weight * coc, weight * grey * coc, weight * grey * grey], 1), window
+    )
     total, mean_grey, mean_coc, product, square = sums.split(1, 1)
     mean_grey, mean_coc = mean_grey / total, mean_coc / total
     slope = (product / total - mean_grey * mean_coc) / (square / total - mean_grey.square() + 1e-2)
     offset = mean_coc - slope * mean_grey
-    fit = _box(torch.cat([total * slope, total * offset, total], 1), window)
+    fit = box_mean(torch.cat([total * slope, total * offset, total], 1), window)
     filled = (fit[:, :1] * grey + fit[:, 1:2]) / fit[:, 2:]
     return confidence * coc + (1 - confidence) * filled
 
 
-def _box(planes: Tensor, side: int) -> Tensor:
-    """Means over square windows, cut off at the borders; one direction after the other."""
+def box_mean(planes: Tensor, side: int) -> Tensor:
+    """Means over square windows of an odd side, cut off at the borders; one direction after the other."""
+    if side == 1:
+        return planes
     reach = side // 2
     rows = F.avg_pool2d(planes, (side, 1), 1, (reach, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, side), 1, (0, reach), count_include_pad=False)

@@ -8,11 +8,12 @@ from torch.nn import functional as F
 
 from ..blur.disks import blur_by, disk_tap_weights, rms_of_disks
 from ..blur.light import Light, check_light
-from ..blur.search import CELL, SHARPNESS, SPREAD, candidate_radii, matching_costs
+from ..blur.search import CELL, SHARPNESS, SPREAD, box_mean, candidate_radii, matching_costs
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, check_same_size, pad_to_multiple
 from .blur_radius import NormalizedBlock
 
-WINDOW = 5  # pixels; the network gathers what lies around
+WINDOW = 3  # cells; before training, candidates are compared in such windows
+NEIGHBOURS = 9  # cells from which a pixel takes its radius
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,18 @@ class ReblurredByDisks:
 class RadiusReblurringNet(nn.Module):
     """(sharp, blurry) -> the sharp image, blurred at each pixel by the disk that explains the blurry one.
 
-    Each candidate radius is tried in linear light, and its errors in small windows, (N, K, H/2, W/2), go into a small U
-    beside both images. It says how much likelier each candidate is than its error alone makes it; the radius is the
-    mean of the candidates by their likelihood, and what spreads over many candidates has little confidence. So the blur
-    is one of the candidates by construction, it cannot collapse into a kernel that explains nothing, and before any
-    training the network is the search.
+    Each candidate radius is tried in linear light, and its errors in cells of 2 × 2 pixels, (N, K, H/2, W/2), go into a
+    small U beside both images. It says how much likelier each candidate is than its error alone makes it; the radius of
+    a cell is the mean of the candidates by their likelihood, and what spreads over many candidates has little
+    confidence. A pixel takes the radius of cells around it, by weights that the network gives it, so that a depth edge
+    need not be blurred (Teed and Deng, RAFT, ECCV 2020, section 3.3). So the blur is one of the candidates by
+    construction and cannot collapse into a kernel that explains nothing. Before any training the network is the search.
 
     Args:
         max_radius: largest circle of confusion in pixels, 1 to 64.
         light: where the blur is computed: `blur.light.decode`.
-        width: channels inside.
-        blocks: residual blocks at a quarter of the size, where each 3×3 convolution reaches 4 pixels far.
+        width: channels at half size; 4/3 of it at a quarter, 2 of it at an eighth.
+        blocks: residual blocks at an eighth of the size, where each 3×3 convolution reaches 8 pixels far.
 
     Attributes:
         reach: how far away, in pixels, an output pixel can see.
@@ -60,7 +62,7 @@ class RadiusReblurringNet(nn.Module):
         largest_radius: an upper bound of the RMS radius of its disks, pixels.
     """
 
-    multiple = 2 * CELL
+    multiple = 4 * CELL
 
     def __init__(self, max_radius: int = 7, *, light: Light = "linear", width: int = 48, blocks: int = 4) -> None:
         super().__init__()
@@ -71,18 +73,25 @@ class RadiusReblurringNet(nn.Module):
         self.max_radius, self.light = max_radius, light
         self.register_buffer("candidates", candidate_radii(max_radius), persistent=False)
         self.candidates: Tensor
-        count = len(self.candidates)
-        self.first = nn.Conv2d(count + 1 + 2 * IMAGE_CHANNELS * CELL**2, width, 3, padding=1)
+        count, middle, low = len(self.candidates), width * 4 // 3, width * 2
+        self.first = nn.Conv2d(2 * (count + 1) + 2 * IMAGE_CHANNELS * CELL**2, width, 3, padding=1)
         self.fine = NormalizedBlock(width)
-        self.down = nn.Conv2d(width, width, 2, stride=2)
-        self.blocks = nn.Sequential(*(NormalizedBlock(width) for _ in range(blocks)))
-        self.up = nn.Conv2d(width, 4 * width, 1)
-        self.last_block = NormalizedBlock(width)
+        self.down1 = nn.Conv2d(width, middle, 2, stride=2)
+        self.middle = NormalizedBlock(middle)
+        self.down2 = nn.Conv2d(middle, low, 2, stride=2)
+        self.coarse = nn.Sequential(*(NormalizedBlock(low) for _ in range(blocks)))
+        self.up2 = nn.Conv2d(low, 4 * middle, 1)
+        self.middle_again = NormalizedBlock(middle)
+        self.up1 = nn.Conv2d(middle, 4 * width, 1)
+        self.fine_again = nn.Sequential(NormalizedBlock(width), NormalizedBlock(width))
         self.last = nn.Conv2d(width, count, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        self.upsampling = nn.Conv2d(width, NEIGHBOURS * CELL**2, 3, padding=1)
+        for layer in (self.last, self.upsampling):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.largest_radius = max_radius
-        self.reach = CELL * (2 * 2 + 2 + 2 * 2 * blocks + 4) + 2 * max_radius + WINDOW
+        cells = 2 + 2 * (1 + 2 * 1 + 4 * blocks + 2 * 1 + 2) + 2  # from first to last, and the upsampling
+        self.reach = CELL * (cells + WINDOW // 2 + 1) + max_radius + 4 * CELL
 
     def forward(self, sharp: Tensor, blurry: Tensor) -> ReblurredByDisks:
         """Reblur (N, 3, H, W), sRGB values 0 … 1, towards another, both of any size."""
@@ -90,26 +99,58 @@ class RadiusReblurringNet(nn.Module):
         check_image("blurry", blurry, IMAGE_CHANNELS)
         check_same_size("blurry", blurry, "sharp", sharp)
         height, width = blurry.shape[2:]
-        padded = [pad_to_multiple(image.detach().float(), 2 * CELL) for image in (sharp, blurry)]
-        likelihood = self.likelihood(*padded)
+        padded = [pad_to_multiple(image.detach().float(), self.multiple) for image in (sharp, blurry)]
+        likelihood, neighbours = self.likelihood(*padded)
         radii = self.candidates[:, None, None]
         mean = (likelihood * radii).sum(1, keepdim=True)
         spread = (likelihood * (radii - mean).square()).sum(1, keepdim=True)
-        both = torch.cat([mean, spread], dim=1)
-        both = F.interpolate(both, scale_factor=CELL, mode="bilinear", align_corners=False)[..., :height, :width]
+        both = _upsampled(torch.cat([mean, spread], dim=1), neighbours)[..., :height, :width]
         coc, spread = both.split(1, 1)
         confidence = 1 / (1 + spread / SPREAD**2)
         image = blur_by(sharp.float(), coc, max_radius=self.max_radius, light=self.light)
         radius = rms_of_disks(coc, self.candidates)
         return ReblurredByDisks(image, coc, radius, confidence, self.max_radius, self.light)
 
-    def likelihood(self, sharp: Tensor, blurry: Tensor) -> Tensor:
-        """Weights of candidates in cells of 2 × 2 pixels: (N, K, H/2, W/2), sum 1 over K; H and W multiples of 4."""
+    def likelihood(self, sharp: Tensor, blurry: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says of images whose sides are multiples of `multiple`.
+
+        Returns:
+            Weights of candidates in cells of 2 × 2 pixels, (N, K, H/2, W/2), sum 1 over K. And weights of the 3 × 3
+            cells around each pixel's, (N, 9, 4, H/2, W/2), sum 1 over the nine, pixels as `F.pixel_shuffle` takes them.
+        """
         with torch.no_grad():
-            costs = matching_costs(sharp, blurry, self.candidates, window=WINDOW, slack=0, light=self.light)
-        best = costs.amin(1, keepdim=True)
-        inputs = [costs - best, (best + 8) / 4, *(F.pixel_unshuffle(image, CELL) - 0.5 for image in (sharp, blurry))]
-        x = self.fine(F.relu(self.first(torch.cat(inputs, dim=1))))
-        coarse = self.blocks(F.relu(self.down(x)))
-        x = self.last_block(x + F.pixel_shuffle(self.up(coarse), 2))
-        return (self.last(x).float() - SHARPNESS * (costs - best)).softmax(1)
+            costs = matching_costs(sharp, blurry, self.candidates, window=1, slack=0, light=self.light)
+            windowed = box_mean(costs, WINDOW)
+        inputs = [image for each in (costs, windowed) for image in _relative(each)]
+        inputs += [F.pixel_unshuffle(image, CELL) - 0.5 for image in (sharp, blurry)]
+        fine = self.fine(F.relu(self.first(torch.cat(inputs, dim=1))))
+        middle = self.middle(F.relu(self.down1(fine)))
+        coarse = self.coarse(F.relu(self.down2(middle)))
+        middle = self.middle_again(middle + F.pixel_shuffle(self.up2(coarse), 2))
+        fine = self.fine_again(fine + F.pixel_shuffle(self.up1(middle), 2))
+        logits = self.last(fine).float() - SHARPNESS * _relative(windowed)[0]
+        neighbours = self.upsampling(fine).float().unflatten(1, (NEIGHBOURS, CELL**2)) + _bilinear(fine.device)
+        return logits.softmax(1), neighbours.softmax(1)
+
+
+def _relative(costs: Tensor) -> tuple[Tensor, Tensor]:
+    """How much worse than the best each candidate is, (N, K, H, W), and how good the best is, (N, 1, H, W)."""
+    best = costs.amin(1, keepdim=True)
+    return costs - best, (best + 8) / 4
+
+
+def _bilinear(device: torch.device) -> Tensor:
+    """(9, 4, 1, 1): logarithms of the weights of bilinear upsampling by 2, of which none may be 0."""
+    near, far = 0.75, 0.25
+    sides = torch.tensor([[far, near, 1e-3], [1e-3, near, far]], device=device)  # by the pixel's place in its cell
+    weights = sides[:, None, :, None] * sides[None, :, None, :]  # row, column of the pixel; row, column of the cell
+    return weights.reshape(CELL**2, NEIGHBOURS).log().T[..., None, None]
+
+
+def _upsampled(cells: Tensor, weights: Tensor) -> Tensor:
+    """(N, C, 2H, 2W): each pixel a mean of the 3 × 3 cells (N, C, H, W) around its own, by weights (N, 9, 4, H, W)."""
+    n, channels, height, width = cells.shape
+    around = F.unfold(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3)
+    around = around.reshape(n, channels, NEIGHBOURS, 1, height, width)
+    pixels = (around * weights[:, None]).sum(2)  # (N, C, 4, H, W)
+    return F.pixel_shuffle(pixels.flatten(1, 2), CELL)

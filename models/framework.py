@@ -52,10 +52,14 @@ class BlurMapConfig:
     # "seeds": `BlurMapNet`, which predicts what the published reblurring network finds; or "radius": `BlurRadiusNet`,
     # which predicts the radius of the blur and how certain it is.
     form: str = "seeds"
+    # Of the form "radius", once it is trained: where the map is less certain than this, nothing is deblurred.
+    doubt: float | None = None
 
     def __post_init__(self) -> None:
         if self.form not in ("seeds", "radius"):
             raise ValueError(f"form must be one of 'seeds', 'radius', got {self.form!r}")
+        if self.doubt is not None and self.form != "radius":
+            raise ValueError(f'doubt must be null where the form is not "radius", got {self.doubt}')
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ class Framework(nn.Module):
             raise ValueError("this framework has no blur map network: call deblur(blurry, blur_map) with a map")
         else:
             blur_map = self.blur_map(blurry)
+            blur_map = self.blur_map.prior(blur_map) if isinstance(self.blur_map, BlurRadiusNet) else blur_map
         return self.deblur(blurry, blur_map, pooled).clamp(0, 1)
 
     def blur_radius(self, blurry: Tensor) -> Tensor:
@@ -215,7 +220,7 @@ def _blur_map_network(config: FrameworkConfig) -> BlurMapNet | BlurRadiusNet | N
         return None
     width, blocks = config.blur_map.width, config.blur_map.blocks
     if config.blur_map.form == "radius":
-        return BlurRadiusNet(width=width, blocks=blocks)
+        return BlurRadiusNet(width=width, blocks=blocks, doubt=config.blur_map.doubt)
     return BlurMapNet(config.radii, width=width, blocks=blocks)
 
 

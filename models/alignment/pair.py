@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..blur import search_radius
+from ..blur import decode, encode, match_exposure, search_radius
 from ..flow import inside_mask, load_flow, warp
 
 NOISE = (4 / 255) ** 2  # mean square error, of roots of light, at which half of the confidence is left
@@ -35,7 +35,7 @@ class AlignedPair:
     """The alignment of a pair; all (N, C, H, W), float32.
 
     Attributes:
-        aligned: three channels, the sharp image warped to the blurry one, sRGB 0 … 1.
+        aligned: three channels, the sharp image warped to the blurry one and exposed like it, sRGB 0 … 1.
         confidence: one channel, 0 … 1: 0 where the sharp image does not reach, and the less the worse it explains the
             blurry image once blurred, as where something hides what the other image shows.
         blur_radius: one channel, RMS radius in pixels of the blur between the two.
@@ -62,7 +62,8 @@ def align_pair(blurry: Tensor, sharp: Tensor, settings: AlignmentSettings | None
     settings = settings or AlignmentSettings()
     options = {"max_radius": float(settings.max_radius)} if settings.flow == "reblur" else {}
     flow = load_flow(settings.flow, **options)(blurry, sharp)
-    aligned = warp(sharp, flow, padding="border", interpolation="bicubic").clamp(0, 1)
+    warped = warp(sharp, flow, padding="border", interpolation="bicubic").clamp(0, 1)
+    aligned = encode(match_exposure(decode(warped), decode(blurry))).clamp(0, 1)
     found = search_radius(aligned, blurry, max_radius=settings.max_radius)
     confidence = inside_mask(flow) / (1 + found.error / NOISE)
     return AlignedPair(aligned, confidence, found.radius, flow)

@@ -2,7 +2,7 @@
 
 from .disks import blur_by, disk_rms
 from .light import LIGHTS, Light, decode, encode, to_linear, to_srgb
-from .search import BlurEstimate, search_radius
+from .search import BlurEstimate, match_exposure, search_radius
 
 __all__ = [
     "LIGHTS",
@@ -12,6 +12,7 @@ __all__ = [
     "decode",
     "disk_rms",
     "encode",
+    "match_exposure",
     "search_radius",
     "to_linear",
     "to_srgb",

@@ -95,7 +95,7 @@ def matching_costs(
         (N, K, ⌈H/2⌉, ⌈W/2⌉).
     """
     values, target = decode(sharp, light), decode(blurry, light)
-    values, target = pad_to_multiple(_exposed(values, target), CELL), pad_to_multiple(target, CELL)
+    values, target = pad_to_multiple(match_exposure(values, target), CELL), pad_to_multiple(target, CELL)
     costs = []
     for coc in candidates:
         disk = coc.expand(values.shape[0], 1, *values.shape[2:])
@@ -120,8 +120,15 @@ def _window_error(image: Tensor, target: Tensor, window: int, slack: int) -> Ten
     return costs.amin(1, keepdim=True)
 
 
-def _exposed(values: Tensor, target: Tensor) -> Tensor:
-    """Values times the gain of each channel that brings them to the target: the median over the image."""
+def match_exposure(values: Tensor, target: Tensor) -> Tensor:
+    """Values times the gain of each channel that brings them to the target: the median over the image.
+
+    Args:
+        values, target: (N, C, H, W), linear light, 0 … 1. Blur and small displacements hardly change the gain.
+
+    Returns:
+        (N, C, H, W). The gain is from 0.8 to 1.25.
+    """
     ratio = (box_mean(target, LOW_PASS) + 1e-2) / (box_mean(values, LOW_PASS) + 1e-2)
     gain = ratio.flatten(2).median(dim=2).values[..., None, None]
     # More than a quarter is no difference of exposure but of content.

@@ -1,9 +1,12 @@
 """The blur radius network: how strong the blur is at each pixel, from the blurry image alone."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..blur.search import box_mean
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, pad_to_multiple
 from .layers import ChannelNorm
 
@@ -12,6 +15,7 @@ OFFSET = 0.5  # pixels; added before the logarithm, so that in focus is finite
 LOG_SPREADS = (-4.0, 3.0)  # bounds of the predicted logarithm of the spread
 DILATIONS = (1, 2, 4, 8, 8)  # of the five taps that part one band of frequencies from the next
 FLOOR = 1e-6  # energy of a band that 8 bits leave anywhere
+DOUBT_WINDOW = 31  # pixels: doubt is a mean over such windows
 
 
 class BlurRadiusNet(nn.Module):
@@ -28,6 +32,7 @@ class BlurRadiusNet(nn.Module):
     Args:
         width: channels inside.
         blocks: residual blocks of two 3×3 convolutions.
+        doubt: spread from which on `prior` says that there is no blur; None: never.
 
     Attributes:
         channels: of the map.
@@ -38,11 +43,15 @@ class BlurRadiusNet(nn.Module):
     channels = 2
     multiple = SCALE
 
-    def __init__(self, *, width: int = 48, blocks: int = 5) -> None:
+    def __init__(self, *, width: int = 48, blocks: int = 5, doubt: float | None = None) -> None:
         super().__init__()
         check_integer("width", width)
         check_integer("blocks", blocks, 0)
+        if doubt is not None and not 0 < doubt < math.inf:
+            raise ValueError(f"doubt must be above 0, or None, got {doubt}")
+        self.doubt = doubt
         self.reach = 2 * SCALE * (blocks + 1) + 2 * sum(DILATIONS) + 3 * SCALE
+        self.reach += 0 if doubt is None else DOUBT_WINDOW // 2
         self.first = nn.Conv2d(IMAGE_CHANNELS * SCALE**2 + len(DILATIONS), width, 3, padding=1)
         self.blocks = nn.Sequential(*(NormalizedBlock(width) for _ in range(blocks)))
         self.last = nn.Conv2d(width, 2, 3, padding=1)
@@ -57,6 +66,25 @@ class BlurRadiusNet(nn.Module):
         both = torch.cat([radius, spread.clamp(*LOG_SPREADS)], dim=1)
         full = F.interpolate(both, scale_factor=SCALE, mode="bilinear", align_corners=False)
         return full[..., :height, :width].to(blurry.dtype)
+
+    def prior(self, blur_map: Tensor) -> Tensor:
+        """The map as the deblurring network is to see it after training: with less blur where the map is in doubt.
+
+        What is soft by nature looks like blur, but not quite like it, and the spread tells. Up to half of `doubt` the
+        radius stays, from there it falls to 0 at `doubt`. A deblurring network leaves alone what the map calls sharp.
+
+        Args:
+            blur_map: (N, 2, H, W), from this network.
+
+        Returns:
+            (N, 2, H, W).
+        """
+        if self.doubt is None:
+            return blur_map
+        radius, log_spread = blur_map.float().split(1, 1)
+        spread = box_mean(log_spread.exp(), DOUBT_WINDOW)
+        radius = decode_radius(radius) * (2 - 2 * spread / self.doubt).clamp(0, 1)
+        return torch.cat([encode_radius(radius), log_spread], dim=1).to(blur_map.dtype)
 
 
 class NormalizedBlock(nn.Module):

@@ -5,7 +5,7 @@ import torch
 
 from models.blur import blur_by, search_radius
 from models.blur.disks import disk_tap_weights
-from models.framework import BlurMapConfig, Framework, FrameworkConfig, ReblurConfig
+from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
 from models.inference.tiling import TiledFramework
 from models.networks import BlurRadiusNet, RadiusReblurringNet
 from models.networks.blur_radius import band_energies, decode_radius, encode_radius
@@ -141,3 +141,41 @@ def test_the_framework_tells_the_blur_of_an_image():
 def test_unknown_forms_are_refused(config):
     with pytest.raises(ValueError, match="form must be one of"):
         config(form="magic")
+
+
+def test_what_the_map_doubts_counts_as_sharp():
+    network = BlurRadiusNet(width=4, blocks=1, doubt=0.4)
+    radius = torch.full((1, 1, 40, 40), 3.0)
+    for spread, expected in ((0.1, 3.0), (0.2, 3.0), (0.3, 1.5), (0.4, 0.0), (2.0, 0.0)):
+        blur_map = torch.cat([encode_radius(radius), torch.full_like(radius, spread).log()], dim=1)
+        prior = network.prior(blur_map)
+        torch.testing.assert_close(decode_radius(prior), torch.full_like(radius, expected), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(prior[:, 1:], blur_map[:, 1:])
+    certain = BlurRadiusNet(width=4, blocks=1)
+    assert certain.prior(blur_map) is blur_map
+    assert network.reach == certain.reach + 15
+
+
+def test_a_framework_leaves_alone_what_its_map_doubts():
+    torch.manual_seed(0)
+    blurry = torch.rand(1, 3, 32, 32)
+    networks = {
+        doubt: Framework(
+            FrameworkConfig(
+                blur_map=BlurMapConfig(width=4, blocks=1, form="radius", doubt=doubt),
+                deblur=DeblurConfig("compact", {"width": 4, "encoder": [1], "middle": 1, "decoder": [1]}),
+                reblur=None,
+            )
+        )
+        for doubt in (None, 1e-3)
+    }
+    networks[1e-3].load_state_dict(networks[None].state_dict())
+    blur_map = networks[None].blur_map(blurry)
+    sharp = torch.cat([encode_radius(torch.zeros(1, 1, 32, 32)), blur_map[:, 1:]], dim=1)
+    found = networks[1e-3](blurry)
+    torch.testing.assert_close(found, networks[None].deblur(blurry, sharp).clamp(0, 1))
+    assert not torch.equal(found, networks[None](blurry))
+    with pytest.raises(ValueError, match="doubt must be null"):
+        BlurMapConfig(doubt=0.3)
+    with pytest.raises(ValueError, match="doubt must be above 0"):
+        BlurRadiusNet(doubt=-1.0)

@@ -1,0 +1,1 @@
+"""The study of what reblurring brings; `__main__` has the command."""

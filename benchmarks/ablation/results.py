@@ -1,0 +1,173 @@
+"""The tables of a study, with intervals by bootstrap over pictures and seeds."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks import harness
+from benchmarks.ablation.runs import Job, Result, Score, count_gpus, score, settings_of
+from benchmarks.ablation.study import Study
+from benchmarks.ablation.variants import VARIANTS
+from models.training.environment import git_commit
+
+DRAWS = 2000
+MEASURES = ("psnr", "hidden", "strong")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in the table of a parallax."""
+
+    variant: str
+    parallax: float
+    seed: int
+    result: Result
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, and what holds 95 % of it."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} ({self.low:+.2f} … {self.high:+.2f})"
+
+
+def rows_of(jobs: Sequence[Job]) -> list[Row]:
+    """The rows of the runs that are finished."""
+    return [Row(job.variant.name, job.parallax, job.seed, result) for job in jobs if (result := job.result) is not None]
+
+
+def values_of(rows: Sequence[Row], variant: str, measure: str) -> dict[int, np.ndarray]:
+    """Of each seed the pictures' scores; NaN where there is nothing to score."""
+    return {
+        row.seed: np.array([getattr(each, measure) for each in row.result.scores], np.float64)
+        for row in rows
+        if row.variant == variant
+    }
+
+
+def drawn(rows: Sequence[Row], variants: Sequence[str], measure: str) -> np.ndarray | None:
+    """Means of variants over pictures and seeds, (1 + DRAWS, variants): as they are, then drawn with replacement.
+
+    Pictures and seeds are drawn for all variants alike, so that differences are paired. None if a run is missing.
+    """
+    runs = [values_of(rows, variant, measure) for variant in variants]
+    seeds = sorted(set.intersection(*(set(run) for run in runs)))
+    if not seeds:
+        return None
+    table = np.stack([[run[seed] for seed in seeds] for run in runs])  # variants, seeds, pictures
+    table = table[:, :, np.isfinite(table).all(axis=(0, 1))]
+    if not table.shape[2]:
+        return None
+    generator = np.random.default_rng(0)
+    means = [table.mean(axis=(1, 2))]
+    for _ in range(DRAWS):
+        chosen = table[:, generator.integers(table.shape[1], size=table.shape[1])]
+        means.append(chosen[:, :, generator.integers(table.shape[2], size=table.shape[2])].mean(axis=(1, 2)))
+    return np.stack(means)
+
+
+def interval(values: np.ndarray) -> Interval:
+    """Of a statistic of `drawn`."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def gain(rows: Sequence[Row], variant: str, against: str, measure: str) -> Interval | None:
+    """dB over another variant."""
+    means = drawn(rows, (variant, against), measure)
+    return None if means is None else interval(means[:, 0] - means[:, 1])
+
+
+def recovered(rows: Sequence[Row], variant: str) -> Interval | None:
+    """The share of what aligned pairs gain over flow that a variant gains over it."""
+    means = drawn(rows, (variant, "aligned", "flow"), "psnr")
+    if means is None:
+        return None
+    return interval((means[:, 0] - means[:, 2]) / (means[:, 1] - means[:, 2]))
+
+
+def mean_of(scores: Sequence[Score], measure: str) -> float | None:
+    values = [value for each in scores if (value := getattr(each, measure)) is not None]
+    return statistics.fmean(values) if values else None
+
+
+def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
+    """Markdown, of one parallax: each variant, and what it gains over another, picture by picture, seed by seed."""
+
+    def cells(scores: Sequence[Score]) -> list[str]:
+        digits = {"psnr": 2, "ssim": 4, "hidden": 2, "strong": 2, "drift": 2}
+        means = {measure: mean_of(scores, measure) for measure in digits}
+        return ["" if mean is None else f"{mean:.{digits[measure]}f}" for measure, mean in means.items()]
+
+    lines = [["", "the blurry pictures", *cells(blurry), "", "", ""]]
+    for variant in VARIANTS:
+        results = [row.result for row in rows if row.variant == variant.name]
+        if not results:
+            continue
+        scores = [each for result in results for each in result.scores]
+        against = variant.against and gain(rows, variant.name, variant.against, "psnr")
+        share = recovered(rows, variant.name) if variant.target not in ("truth", "sharp") else None
+        times = [result.step_ms for result in results if result.step_ms is not None]
+        lines.append(
+            [
+                variant.name,
+                variant.description,
+                *cells(scores),
+                f"{against}, {variant.against}" if against else "",
+                str(share) if share and variant.name != "flow" else "",
+                harness.milliseconds(statistics.median(times)) if times else "",
+            ]
+        )
+    numbers = ("PSNR, dB:", "SSIM:", "hidden:", "strong blur:", "drift, px:", "gain, dB, over:", "recovered:", "ms:")
+    return harness.markdown(("variant", "", *numbers), lines)
+
+
+def page(study: Study, rows: Sequence[Row], blurry: dict[float, list[Score]], scored: int, where: str) -> str:
+    """`blurry`: of the blurry pictures, for each parallax; `scored`: how many; `where`: about the machine."""
+    base, scale = study.base, study.scale
+    schedule, data, pairs = base.schedule, base.data, scale.pairs
+    text = (
+        f'{where}\n\nThe deblurring network "{base.framework.deblur.network}", trained for {schedule.steps} steps of '
+        f"{data.batch} crops of {data.crop} pixels, from {scale.seeds} seeds each. Layered scenes of {pairs.patch} × "
+        f"{pairs.patch} pixels with circles of confusion of up to {pairs.blur:g} pixels, zoom, another exposure and "
+        f"noise, made by `python -m models synthesize --scenes`; scored are {scored} of other photographs against the "
+        "aligned truth: PSNR over all, where the misaligned picture does not show what is there, and where the RMS "
+        "radius is above 3 pixels; the flow from the deblurred picture to the truth. Intervals: 95 %, drawn over "
+        "pictures and seeds. Recovered: the share of what aligned pairs gain over flow."
+    )
+    parts = ["# What reblurring brings on misaligned pairs", text]
+    for parallax in scale.parallaxes:
+        own = [row for row in rows if row.parallax == parallax]
+        title = f"Parallax of up to {parallax:g} pixels" if parallax else "Smooth pairs, moved by up to 4 pixels"
+        parts += [f"## {title}", table(own, blurry[parallax])]
+    return "\n\n".join(parts) + "\n"
+
+
+def save(study: Study, jobs: Sequence[Job], name: str, results: Path) -> None:
+    """Write <name>.md and <name>.json of the runs that are finished."""
+    rows = rows_of(jobs)
+    pairs = {job.parallax: job.scored_pairs() for job in jobs}
+    blurry = {parallax: score(of_parallax, None) for parallax, of_parallax in pairs.items()}
+    device = "cuda" if count_gpus(study.device) else "cpu"
+    more = {
+        **harness.environment(device),
+        "opencv": cv2.__version__,
+        "commit": git_commit(Path(__file__).parent),
+        "workers": study.workers,
+        "scale": asdict(study.scale),
+        "training": settings_of(study.base),
+        "photographs": jobs[0].pairs["photographs"],
+        "variants": [asdict(variant) for variant in study.variants],
+        "blurry": {f"{parallax:g}": [asdict(each) for each in scores] for parallax, scores in blurry.items()},
+    }
+    scored = len(jobs[0].scored_pairs())
+    harness.save(name, rows, page(study, rows, blurry, scored, harness.setting(device)), results, **more)

@@ -35,8 +35,12 @@ void require(bool condition, const Message&... message) {
 inline FamilyName check_family(std::string_view family) {
   if (family == "seeds") return FamilyName::kSeeds;
   if (family == "radial") return FamilyName::kRadial;
+  if (family == "taps") return FamilyName::kTaps;
   if (family == "gaussian") return FamilyName::kGaussian;
-  require(family == "disk", "family must be \"seeds\", \"radial\", \"gaussian\" or \"disk\", got \"", family, "\"");
+  require(family == "disk",
+          "family must be \"seeds\", \"radial\", \"taps\", \"gaussian\" or \"disk\", got \"",
+          family,
+          "\"");
   return FamilyName::kDisk;
 }
 
@@ -110,7 +114,10 @@ inline void check_parameters(const Tensor& parameters,
                              const std::optional<Tensor>& weights,
                              const KernelOptions& kernel) {
   int64_t channels = 1;
-  if (!kernel.is_analytic()) {
+  if (kernel.family == FamilyName::kTaps) {
+    require(kernel.square, "support of family \"taps\" must be \"square\"");
+    channels = class_count(kernel.radius());
+  } else if (!kernel.is_analytic()) {
     channels = kernel.radii_count;
     for (int n = 0; n < kernel.radii_count; ++n) channels += kernel.radii[n];
   }

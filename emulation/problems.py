@@ -19,7 +19,7 @@ KERNELS = sorted((emulator.ROOT / "csrc" / "cuda").glob("*.cu"))
 # In the order of the driver's numbers.
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 PADDINGS = ["zeros", "replicate", "reflect"]
-FAMILIES = ["seeds", "radial", "gaussian", "disk"]
+FAMILIES = ["seeds", "radial", "taps", "gaussian", "disk"]  # as FamilyName numbers them
 NORMALIZATIONS = ["softmax", "sum", "none"]
 LAYOUTS = ["contiguous", "channels_last", "sliced", "transposed"]
 CHANNELS = [3, 1, 2, 5]
@@ -174,7 +174,7 @@ def _header(tensor: Tensor) -> bytes:
 
 def all_cases() -> list[Case]:
     """Every value of every option, with all others somewhere."""
-    return [*seeds_cases(), *large_radius_cases(), *radial_cases(), *analytic_cases()]
+    return [*seeds_cases(), *large_radius_cases(), *radial_cases(), *tap_cases(), *analytic_cases()]
 
 
 def seeds_cases() -> Iterator[Case]:
@@ -224,6 +224,12 @@ def radial_cases() -> Iterator[Case]:
                 padding=PADDINGS[(i + j) % 3],
                 layout=["contiguous", "sliced"][j],
             )
+
+
+def tap_cases() -> Iterator[Case]:
+    for i, radius in enumerate([7, 4]):
+        for j, padding in enumerate(PADDINGS):
+            yield Case(DTYPES[(i + j) % 4], 9, 34, family="taps", radii=(radius,), padding=padding)
 
 
 def analytic_cases() -> Iterator[Case]:

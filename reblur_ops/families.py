@@ -2,12 +2,15 @@
 
 from typing import NamedTuple
 
+from reblur_ops.geometry import distance_classes
+
 
 class Kernel(NamedTuple):
     """Description of every pixel's kernel, besides its parameters. The operators of `library` take it in this order.
 
     Attributes:
-        family: "seeds" (parameters: seeds, and weights), "radial" (a profile), "gaussian" (σ) or "disk" (ρ).
+        family: "seeds" (parameters: seeds, and weights), "radial" (a profile), "taps" (tap weights), "gaussian" (σ) or
+            "disk" (ρ).
         radii: increasing; one, but for seeds.
         support: of seeds and radial, "square" or "disk".
         normalize: of radial, "softmax", "sum" or "none".
@@ -26,6 +29,8 @@ class Kernel(NamedTuple):
     @property
     def parameter_channels(self) -> int:
         """The channels that the parameters have, the weights of seeds apart."""
+        if self.family == "taps":
+            return len(distance_classes(self.radius))
         return 1 if self.family in ("gaussian", "disk") else sum(self.radii) + len(self.radii)
 
 
@@ -35,6 +40,10 @@ def seeds(radii: tuple[int, ...], support: str) -> Kernel:
 
 def radial(radius: int, support: str, normalize: str) -> Kernel:
     return Kernel("radial", (radius,), support, normalize)
+
+
+def taps(radius: int) -> Kernel:
+    return Kernel("taps", (radius,))
 
 
 def gaussian(radius: int) -> Kernel:

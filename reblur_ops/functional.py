@@ -218,6 +218,42 @@ def radial_blur(
     return _blur(image, profile, None, kernel, padding, direction, normalize_scatter)
 
 
+def isotropic_blur(
+    image: Tensor,
+    tap_weights: Tensor,
+    radius: int,
+    *,
+    direction: Direction = "gather",
+    padding: Padding = "zeros",
+    normalize_scatter: bool = False,
+) -> Tensor:
+    """Blur every pixel with any isotropic kernel, given by the weights of its taps.
+
+    Plane b(b+1)/2 + a, 0 <= a <= b <= R, is the weight of each of the 1, 4 or 8 taps (±a, ±b) and (±b, ±a), as
+    `tap_weights` gives them. So a bank of isotropic kernels can be mixed at each pixel: the planes are the product of
+    the bank's, (K, planes), and the pixel's shares, (N, K, H, W). Nothing is normalized.
+
+    Differentiable as `reblur` is, in image and tap_weights.
+
+    Args:
+        image: (N, C, H, W), floating point, any C and any strides.
+        tap_weights: (N, (R+1)(R+2)/2, H, W), any values.
+        radius: R, 1 to 15.
+        direction, padding, normalize_scatter: as for `reblur`.
+
+    Returns:
+        (N, C, H, W), contiguous, in the image's dtype. float16 and bfloat16 are computed in float32.
+
+    Raises:
+        TypeError, ValueError: as `reblur`.
+    """
+    reach = checks.radius("radius", radius, MAX_RADIUS)
+    kernel = families.taps(reach)
+    checks.parameter_map("tap_weights", tap_weights, (kernel.parameter_channels, kernel.parameter_channels))
+    checks.blur(image, "tap_weights", tap_weights, reach, padding, direction, normalize_scatter)
+    return _blur(image, tap_weights, None, kernel, padding, direction, normalize_scatter)
+
+
 def _blur_by_map(
     image: Tensor,
     name: str,

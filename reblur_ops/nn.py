@@ -6,8 +6,16 @@ import torch
 from torch import Tensor
 
 from reblur_ops import checks
-from reblur_ops.functional import PUBLISHED_RADII, disk_blur, gaussian_blur, map_channels, radial_blur, reblur
-from reblur_ops.geometry import MAX_ANALYTIC_RADIUS
+from reblur_ops.functional import (
+    PUBLISHED_RADII,
+    disk_blur,
+    gaussian_blur,
+    isotropic_blur,
+    map_channels,
+    radial_blur,
+    reblur,
+)
+from reblur_ops.geometry import MAX_ANALYTIC_RADIUS, MAX_RADIUS
 from reblur_ops.lens import defocus
 from reblur_ops.options import (
     DIRECTIONS,
@@ -184,6 +192,38 @@ class RadialBlur(_Blur):
 
     def extra_repr(self) -> str:
         return f"normalize={self.normalize!r}, support={self.support!r}, {super().extra_repr()}"
+
+
+class TapBlur(_Blur):
+    """`reblur_ops.isotropic_blur` with its options kept.
+
+    Args:
+        radius, direction, padding, normalize_scatter: as for `reblur_ops.isotropic_blur`.
+    """
+
+    def __init__(
+        self,
+        radius: int,
+        direction: Direction = "gather",
+        padding: Padding = "zeros",
+        normalize_scatter: bool = False,
+    ) -> None:
+        super().__init__(padding, direction, normalize_scatter)
+        self.radius = checks.radius("radius", radius, MAX_RADIUS)
+
+    def forward(self, image: Tensor, tap_weights: Tensor) -> Tensor:
+        """Blur (N, C, H, W) with tap weights (N, (R+1)(R+2)/2, H, W)."""
+        return isotropic_blur(
+            image,
+            tap_weights,
+            self.radius,
+            direction=self.direction,
+            padding=self.padding,
+            normalize_scatter=self.normalize_scatter,
+        )
+
+    def extra_repr(self) -> str:
+        return f"radius={self.radius}, {super().extra_repr()}"
 
 
 class Defocus(torch.nn.Module):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reblur_ops.families import Kernel
-from reblur_ops.geometry import distance_classes, interpolation
+from reblur_ops.geometry import class_map, distance_classes, interpolation
 
 Offset = tuple[int, int]
 
@@ -69,7 +69,7 @@ def interpolated(profile: Tensor, radius: int, taps: list[Offset]) -> Tensor:
 
 
 def components(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Iterator[Component]:
-    """The kernels of all pixels: the formulas of `reblur`, `radial_blur`, `gaussian_blur` and `disk_blur`."""
+    """The kernels of all pixels, by the formulas of the functions in `functional`."""
     radius = kernel.radius
     if kernel.family == "seeds":
         assert weights is not None
@@ -79,7 +79,12 @@ def components(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> It
             taps = taps_of(radius, kernel.support)
             yield Component(radius, taps, interpolated(block, radius, taps).softmax(dim=1), weights[:, n + 1 : n + 2])
         return
-    taps = taps_of(radius, "square" if kernel.family in ("gaussian", "disk") else kernel.support)
+    taps = taps_of(radius, kernel.support if kernel.family == "radial" else "square")
+    if kernel.family == "taps":
+        plane_of = class_map(radius, parameters.device)
+        planes = torch.stack([plane_of[radius + dy, radius + dx] for dy, dx in taps])
+        yield Component(radius, taps, parameters[:, planes], None)
+        return
     if kernel.family == "radial":
         values = interpolated(parameters, radius, taps)
         if kernel.normalize == "softmax":

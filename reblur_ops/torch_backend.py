@@ -44,9 +44,15 @@ def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: K
     if r > MAX_RADIUS:
         return unpad(_scatter_by_row(image, parameters, kernel), r, padding)
     weights_of_class = class_weights(parameters, weights, kernel)
+    filters = _class_filters(r, image)
+    # The filters are 0 where a class has no tap, and 0 · NaN is NaN: weights that are not finite spoil their own taps,
+    # which the filters tell, and not the window of the largest radius.
+    finite = weights_of_class.detach().isfinite()
+    spoilt = F.conv_transpose2d((~finite).to(image.dtype), filters) > 0
+    weights_of_class = torch.where(finite, weights_of_class, 0)
     spread = (image.unsqueeze(2) * weights_of_class.unsqueeze(1)).reshape(n * c, -1, h, w)
-    canvas = F.conv_transpose2d(spread, _class_filters(r, image)).view(n, c, h + 2 * r, w + 2 * r)
-    return unpad(canvas, r, padding)
+    canvas = F.conv_transpose2d(spread, filters).view(n, c, h + 2 * r, w + 2 * r)
+    return unpad(canvas.masked_fill(spoilt, math.nan), r, padding)
 
 
 def class_weights(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Tensor:
@@ -58,6 +64,8 @@ def class_weights(parameters: Tensor, weights: Tensor | None, kernel: Kernel) ->
         return _seeds(parameters, weights, kernel)
     if kernel.family == "radial":
         return _radial(parameters, kernel)
+    if kernel.family == "taps":
+        return parameters
     classes = distance_classes(kernel.radius)
     return _normalised(_analytic(parameters, kernel, classes), classes)
 

@@ -27,6 +27,9 @@ class Blur(NamedTuple):
         if self.name == "radial":
             profile = torch.randn(batch, self.radius + 1, height, width, generator=generator, dtype=torch.float64)
             return profile.abs() + 0.1 if self.options.get("normalize") == "sum" else 2 * profile
+        if self.name == "taps":
+            planes = (self.radius + 1) * (self.radius + 2) // 2
+            return torch.randn(batch, planes, height, width, generator=generator, dtype=torch.float64)
         uniform = torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64)
         largest = self.radius * (0.6 if self.name == "gaussian" else 1.2)
         sign = torch.where(torch.arange(width) % 3 == 0, -1.0, 1.0)
@@ -37,6 +40,8 @@ class Blur(NamedTuple):
             return reblur_ops.gaussian_blur(image, parameter, radius=self.radius, **options)
         if self.name == "disk":
             return reblur_ops.disk_blur(image, parameter, max_radius=self.radius, **options)
+        if self.name == "taps":
+            return reblur_ops.isotropic_blur(image, parameter, self.radius, **options)
         return reblur_ops.radial_blur(image, parameter, **self.options, **options)
 
 
@@ -45,6 +50,8 @@ BLURS = [
     Blur("gaussian", 7),
     Blur("disk", 3),
     Blur("disk", 7),
+    Blur("taps", 3),
+    Blur("taps", 7),
     *(
         Blur("radial", radius, {"normalize": normalize, "support": support})
         for radius in (3, 7)

@@ -14,7 +14,8 @@ from models.alignment import AlignmentSettings, align_dataset
 from models.blur import decode, encode, match_exposure
 from models.data import images
 from models.data.images import Encoding
-from models.data.layouts import Pair, load_pairs
+from models.data.layouts import load_pairs
+from models.data.pairs import Pair
 from models.flow import warp
 from models.synthesis import dataset
 from models.synthesis.photographs import Original

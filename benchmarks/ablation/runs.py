@@ -26,7 +26,8 @@ from models.core.config import to_dict
 from models.core.files import replacing
 from models.core.parallel import end_with_first_process
 from models.data.images import Array, ImageError
-from models.data.layouts import Pair, load_pairs
+from models.data.layouts import load_pairs
+from models.data.pairs import Pair
 from models.data.samples import WholePairs
 from models.evaluation import metrics
 from models.evaluation.protocols import to_array

@@ -6,6 +6,7 @@
 #include "families/gaussian.h"
 #include "families/radial.h"
 #include "families/seeds.h"
+#include "families/taps.h"
 
 namespace reblur {
 namespace cpu {
@@ -33,10 +34,16 @@ void with_class_family(const KernelOptions& kernel, F&& f) {
     f(RadialFamily<Tuned>{{{}, kernel.square}, kernel.normalization});
     return;
   }
+  if (kernel.family == FamilyName::kTaps && kernel.radius() == Tuned::kMax) {
+    f(TapsFamily<Tuned>{{{}, true}});
+    return;
+  }
   DynamicRadii radii{kernel.radii_count, {}, kClassTable.classes};
   std::memcpy(radii.values, kernel.radii, sizeof radii.values);
   if (kernel.family == FamilyName::kSeeds)
     f(SeedsFamily<DynamicRadii>{{radii, kernel.square}});
+  else if (kernel.family == FamilyName::kTaps)
+    f(TapsFamily<DynamicRadii>{{radii, true}});
   else
     f(RadialFamily<DynamicRadii>{{radii, kernel.square}, kernel.normalization});
 }

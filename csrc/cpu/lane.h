@@ -82,11 +82,14 @@ struct LaneMath<at::vec::Vectorized<T>> {
   static Lane min(const Lane& x, const Lane& y) { return at::vec::clamp_max(x, y); }
   static Lane at_most(const Lane& x, const Lane& y) { return x.le(y); }
   static Lane fma(const Lane& x, const Lane& y, const Lane& z) { return at::vec::fmadd(x, y, z); }
-  // Of all lanes; those that are NaN do not count, and 0 does.
-  static T largest(const Lane& x) {
+  // Of all lanes, and 0; `bound` if one is NaN.
+  static T largest(const Lane& x, T bound) {
     T values[Lane::size()], result = 0;
     x.store(values);
-    for (const T value : values) result = value > result ? value : result;
+    for (const T value : values) {
+      if (value != value) return bound;
+      result = value > result ? value : result;
+    }
     return result;
   }
   static Lane sign(const Lane& x) { return x.gt(Lane(0)) - x.lt(Lane(0)); }

@@ -6,6 +6,7 @@
 #include "cuda/launch.h"
 #include "families/radial.h"
 #include "families/seeds.h"
+#include "families/taps.h"
 
 namespace reblur {
 namespace cuda {
@@ -37,6 +38,10 @@ cudaError_t with_family(const KernelOptions& kernel, F&& f) {
   if (kernel.family == FamilyName::kSeeds) {
     if (is_published(kernel)) return f(SeedsFamily<PublishedRadii>{{{}, kernel.square}});
     return f(SeedsFamily<DynamicRadii>{{dynamic_radii(kernel), kernel.square}});
+  }
+  if (kernel.family == FamilyName::kTaps) {
+    if (kernel.radius() == LargestRadius::kMax) return f(TapsFamily<LargestRadius>{{{}, true}});
+    return f(TapsFamily<DynamicRadii>{{dynamic_radii(kernel), true}});
   }
   if (kernel.radius() == LargestRadius::kMax)
     return f(RadialFamily<LargestRadius>{{{}, kernel.square}, kernel.normalization});

@@ -11,7 +11,7 @@ namespace reblur {
 // What lies beyond the image's border.
 enum class Padding : int { kZeros, kReplicate, kReflect };
 
-enum class FamilyName : int { kSeeds, kRadial, kGaussian, kDisk };
+enum class FamilyName : int { kSeeds, kRadial, kTaps, kGaussian, kDisk };
 
 enum class Normalization : int { kSoftmax, kSum, kNone };
 
@@ -20,7 +20,7 @@ struct KernelOptions {
   FamilyName family;
   int radii_count;  // 1 but for seeds
   int radii[kMaxRadius];
-  bool square;                  // the support, of seeds and radial: square, or disk
+  bool square;                  // the support: square, or, of seeds and radial, disk
   Normalization normalization;  // of radial
 
   int radius() const { return radii[radii_count - 1]; }

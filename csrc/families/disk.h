@@ -75,9 +75,10 @@ struct DiskFamily {
     return value_at<Lane>(number, std::sqrt(d2));
   }
 
-  // No tap farther than this along x or y has a weight or a derivative. NaN reaches nothing but itself.
+  // No tap farther than this along x or y has a weight or a derivative. A radius that is NaN reaches the whole window.
   template <class Lane>
   REBLUR_HOST_DEVICE int shape_reach(const Shape<Lane>& shape) const {
+    if (shape.edge != shape.edge) return radii.max();
     return shape.edge >= 1 ? static_cast<int>(shape.edge) : 0;
   }
 
@@ -98,7 +99,7 @@ struct DiskFamily {
     const Shape<Lane> own = shape<Lane>(load(0, 0));
     state[kEdge] = own.edge;
     state[kSlope] = own.slope;
-    state[kLargestEdge] = Lane(Math::largest(own.edge));
+    state[kLargestEdge] = Lane(Math::largest(own.edge, Scalar(radii.max() + 0.5)));
     Lane total = Lane(0);
     for_each_class<Lane>(state, [&](Taps k, Scalar distance) REBLUR_INLINE_LAMBDA {
       total = Math::fma(Lane(Scalar(class_multiplicity(k.a, k.b))), value_at<Lane>(own.edge, distance), total);

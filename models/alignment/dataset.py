@@ -26,7 +26,7 @@ from ..core.files import clear_parts, replacing
 from ..core.parallel import processes
 from ..data import images
 from ..data.images import Array, Encoding
-from ..data.layouts import DataError, Pair
+from ..data.pairs import DataError, Pair
 from .pair import AlignmentSettings, align_pair
 
 FOLDERS = ("blur", "gt", "aligned", "confidence", "blur_radius", "flow", "alignment")

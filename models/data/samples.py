@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 
 from . import images
 from .images import Array
-from .layouts import TRUTHS, DataError, Pair
+from .pairs import TRUTHS, DataError, Pair
 
 Augmentation: TypeAlias = Literal["uniform", "published"]
 

@@ -10,7 +10,7 @@ import torch
 from ..core.errors import UserError
 from ..data import images
 from ..data.images import Array
-from ..data.layouts import DataError, Pair
+from ..data.pairs import DataError, Pair
 from ..data.samples import Sample
 from ..flow import Flow, load_flow
 from ..inference.tiling import TiledFramework

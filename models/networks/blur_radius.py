@@ -15,6 +15,7 @@ OFFSET = 0.5  # pixels; added before the logarithm, so that in focus is finite
 LOG_SPREADS = (-4.0, 3.0)  # bounds of the predicted logarithm of the spread
 DILATIONS = (1, 2, 4, 8, 8)  # of the five taps that part one band of frequencies from the next
 FLOOR = 1e-6  # energy of a band that 8 bits leave anywhere
+STRONG = 3.0  # pixels: a larger radius is not that of natural softness
 DOUBT_WINDOW = 31  # pixels: doubt is a mean over such windows
 
 
@@ -70,8 +71,10 @@ class BlurRadiusNet(nn.Module):
     def prior(self, blur_map: Tensor) -> Tensor:
         """The map as the deblurring network is to see it after training: with less blur where the map is in doubt.
 
-        What is soft by nature looks like blur, but not quite like it, and the spread tells. Up to half of `doubt` the
-        radius stays, from there it falls to 0 at `doubt`. A deblurring network leaves alone what the map calls sharp.
+        What is soft by nature looks like weak blur, but not quite like it, and the spread tells. Up to half of `doubt`
+        the radius stays, from there it falls to 0 at `doubt`. Strong blur is told less exactly, and nothing is so soft
+        by nature: from a radius of 3 pixels on the limit grows with its square. A deblurring network leaves alone what
+        the map calls sharp.
 
         Args:
             blur_map: (N, 2, H, W), from this network.
@@ -81,9 +84,10 @@ class BlurRadiusNet(nn.Module):
         """
         if self.doubt is None:
             return blur_map
-        radius, log_spread = blur_map.float().split(1, 1)
-        spread = box_mean(log_spread.exp(), DOUBT_WINDOW)
-        radius = decode_radius(radius) * (2 - 2 * spread / self.doubt).clamp(0, 1)
+        radius, log_spread = decode_radius(blur_map.float()), blur_map[:, 1:].float()
+        around, spread = box_mean(torch.cat([radius, log_spread.exp()], dim=1), DOUBT_WINDOW).split(1, 1)
+        limit = self.doubt * (around / STRONG).clamp_min(1).square()
+        radius = radius * (2 - 2 * spread / limit).clamp(0, 1)
         return torch.cat([encode_radius(radius), log_spread], dim=1).to(blur_map.dtype)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.layouts import Pair
+from ..data.pairs import Pair
 from ..data.samples import Sample, WholePairs
 from ..evaluation.metrics import RadiusScore, score_radius
 from ..inference.tiling import TiledFramework

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from ..core.errors import UserError
-from ..data.layouts import NOTATION, PHOTOGRAPHS, DataError, parse_source
+from ..data.layouts import NOTATION, PHOTOGRAPHS, parse_source
+from ..data.pairs import DataError
 from ..framework import Framework
 from . import page
 from .page import Series

@@ -15,7 +15,7 @@ from ..core.files import clear_parts, replacing
 from ..core.parallel import processes
 from ..data import images
 from ..data.images import Array, Encoding
-from ..data.layouts import DataError
+from ..data.pairs import DataError
 from .pairs import make_pair
 from .photographs import Original, fitting_scales, problem_of, split_photographs
 from .settings import Settings

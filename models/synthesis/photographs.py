@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..data import images
 from ..data.images import Array, ImageError
-from ..data.layouts import DataError
+from ..data.pairs import DataError
 from .defocus import fill_disparity
 from .settings import Settings
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.layouts import DataError
+from ..data.pairs import DataError
 from .defocus import Array
 from .photographs import Original
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from ..core.errors import PROGRAM
 from ..core.files import writable_folder
 from ..core.parallel import processors
-from ..data.layouts import DataError
+from ..data.pairs import DataError
 from ..synthesis.dataset import write_dataset
 from ..synthesis.photographs import find_originals, split_photographs
 from ..synthesis.settings import Settings

@@ -6,6 +6,7 @@ import textwrap
 from ..core.errors import PROGRAM
 from ..training.config import RECIPES, dump_config, load_config
 from ..training.execute import _failed, execute
+from .arguments import integer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +23,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", required=True, metavar="FILE", help=f"YAML file, or one of the recipes: {recipes}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="value that replaces that of the file")
+    parser.add_argument(
+        "--profile",
+        type=integer(1, 1000),
+        metavar="N",
+        help="profile N steps soon after the start, in OUT/profile: where the time goes, as output.profile=N",
+    )
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration, and train nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train. The exit status of `execute`."""
     try:
-        config = load_config(args.config, args.overrides)
+        profile = [f"output.profile={args.profile}"] if args.profile else []
+        config = load_config(args.config, [*args.overrides, *profile])
     except ValueError as error:
         return _failed(str(error), 2)
     if args.print_config:

@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..core.parallel import end_with_first_process
-from ..data.layouts import Pair, parse_source
+from ..data.layouts import parse_source
+from ..data.pairs import Pair
 from ..data.samples import Augmentation, StepBatches, TrainingSamples
 from ..synthesis.generator import PairGenerator
 from ..synthesis.photographs import Original, find_originals

@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from ..core.config import from_dict, to_dict
-from ..data.layouts import PHOTOGRAPHS, DataError, parse_source
+from ..data.layouts import PHOTOGRAPHS, parse_source
+from ..data.pairs import DataError
 from ..flow.warping import GRIDS, INTERPOLATIONS, PADDINGS
 from ..framework import Framework, FrameworkConfig
 from ..synthesis.generator import GeneratorConfig
@@ -214,10 +215,12 @@ class OutputConfig:
     keep: int = 3  # checkpoints: the last ones; and the best
     pictures: int = 2000
     picture_pairs: int = 3
-    tensorboard: bool = False
+    tensorboard: bool = False  # event files in the folder of the run
+    wandb: str | None = None  # a project of Weights & Biases
+    profile: int = 0  # steps that are profiled, soon after the start
 
     def __post_init__(self) -> None:
-        for name in ("metrics", "validation", "validation_pairs", "checkpoints", "pictures"):
+        for name in ("metrics", "validation", "validation_pairs", "checkpoints", "pictures", "profile"):
             _at_least(name, getattr(self, name), 0)
         _at_least("keep", self.keep, 1)
         _at_least("picture_pairs", self.picture_pairs, 1)

@@ -8,7 +8,7 @@ import reblur_ops
 
 from ..core.errors import PROGRAM
 from ..data.images import ImageError
-from ..data.layouts import DataError
+from ..data.pairs import DataError
 from .config import TrainingConfig
 from .loop import Run, prepare, train
 from .processes import LostProcessError, join_processes

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..core.config import to_dict
-from ..data.layouts import DataError, Pair, hold_out, load_pairs
+from ..data.layouts import load_pairs
+from ..data.pairs import DataError, Pair, hold_out
 from ..synthesis.photographs import Original
 from . import pictures
 from .batches import find_photographs, load_batches
@@ -24,10 +25,12 @@ from .environment import environment
 from .folder import CONFIG_FILE, Checkpoint, RunFolder
 from .objective import Aligner, Objective, Outcome
 from .processes import Processes
-from .progress import Progress, load_tensorboard
+from .profiling import profiled
+from .progress import Progress
 from .report import NonFiniteError, StepReport, Tally, tell_nonfinite, without_nonfinite
 from .signals import Signals
 from .state import State, make_state, precision_of
+from .tracking import check_trackers, open_trackers
 from .validation import spread, validate
 
 # Skipped one after another, steps that are not finite are no accident: nothing will be learnt any more.
@@ -64,8 +67,7 @@ def prepare(config: TrainingConfig, processes: Processes) -> Run:
         raise ValueError(
             f"data.batch must be a multiple of the {processes.count} processes, which share it, got {config.data.batch}"
         )
-    if config.output.tensorboard:
-        load_tensorboard()
+    check_trackers(config.output)
     folder = RunFolder(Path(config.out).expanduser(), config.output.keep)
     checkpoint = processes.from_first(lambda: _find_checkpoint(folder, config))
     photographs = processes.from_first(lambda: find_photographs(config.data))
@@ -100,12 +102,17 @@ def train(run: Run, quiet: bool = False) -> int | None:
     if processes.first:
         _open_folder(run)
     output, steps = config.output, config.schedule.steps
-    tensorboard = folder.path / "tensorboard" if output.tensorboard and processes.first else None
+    trackers = open_trackers(output, folder.path, to_dict(config)) if processes.first else []
+    profiled_steps = output.profile if processes.first else 0
     loader = iter(load_batches(config, run.training_pairs, run.photographs, state.step, processes))
     wrapped: nn.Module = objective
     stage, tally = "", Tally()
     shown = processes.first and not quiet
-    with Signals() as signals, Progress(state.step, steps, shown, tensorboard) as progress:
+    with (
+        Signals() as signals,
+        Progress(state.step, steps, shown, trackers) as progress,
+        profiled(folder.path / "profile", profiled_steps, device) as profile,
+    ):
         progress.say(_opening(run))
         while state.step < steps:
             if stage != (stage := config.schedule.stage(state.step)):
@@ -126,6 +133,8 @@ def train(run: Run, quiet: bool = False) -> int | None:
             state.optimizer.zero_grad(set_to_none=True)
             state.step += 1
             progress.advance()
+            if profile is not None:
+                profile.step()
             tally.count(report, norm, processes.count)
 
             done, stop = state.step == steps, bool(report.stopping)

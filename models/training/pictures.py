@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import images
-from ..data.layouts import Pair
+from ..data.pairs import Pair
 from ..data.samples import WholePairs
 from ..flow import flow_colours
 from ..framework import Framework

@@ -1,17 +1,16 @@
-"""Progress for people: a bar on a terminal, plain lines elsewhere, TensorBoard if asked for."""
+"""Progress for people: a bar on a terminal, plain lines elsewhere, and trackers."""
 
-import importlib
 import resource
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from .tracking import Tracker
 from .validation import COLLAPSED
 
 
@@ -21,13 +20,10 @@ class Progress:
     Args:
         start, steps: the step to begin with, and the one to end before.
         shown: whether this process shows anything on its terminal.
-        tensorboard: the folder for TensorBoard, or None.
-
-    Raises:
-        ModuleNotFoundError: TensorBoard is asked for and not installed.
+        trackers: who is told, too.
     """
 
-    def __init__(self, start: int, steps: int, shown: bool, tensorboard: Path | None = None) -> None:
+    def __init__(self, start: int, steps: int, shown: bool, trackers: Sequence[Tracker] = ()) -> None:
         self.start, self.steps, self.shown = start, steps, shown
         self.began = time.perf_counter()
         self.bar = (
@@ -35,7 +31,7 @@ class Progress:
             if shown and sys.stderr.isatty()
             else None
         )
-        self.writer = load_tensorboard().SummaryWriter(tensorboard) if tensorboard else None
+        self.trackers = trackers
 
     def __enter__(self) -> "Progress":
         return self
@@ -45,8 +41,8 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
-        if self.writer is not None:
-            self.writer.close()
+        for tracker in self.trackers:
+            tracker.close()
 
     def advance(self) -> None:
         """A step is done."""
@@ -95,8 +91,8 @@ class Progress:
 
     def picture(self, step: int, picture: Any) -> None:
         """(H, W, 3), uint8."""
-        if self.writer is not None:
-            self.writer.add_image("samples", picture, step, dataformats="HWC")
+        for tracker in self.trackers:
+            tracker.picture(step, picture)
 
     def say(self, text: str) -> None:
         if self.shown:
@@ -104,23 +100,8 @@ class Progress:
             sys.stdout.flush()
 
     def _scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(f"{group}/{name}", value, step)
-
-
-def load_tensorboard() -> Any:
-    """PyTorch's module for TensorBoard.
-
-    Raises:
-        ModuleNotFoundError: with what to install.
-    """
-    try:
-        return importlib.import_module("torch.utils.tensorboard")
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "output.tensorboard needs the package tensorboard: pip install tensorboard"
-        ) from error
+        for tracker in self.trackers:
+            tracker.scalars(group, values, step)
 
 
 def memory_mb(device: torch.device) -> float:

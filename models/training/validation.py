@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data.layouts import Pair
+from ..data.pairs import Pair
 from ..data.samples import WholePairs
 from ..flow import inside_mask
 from ..framework import Framework

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models.data import images
-from models.data.layouts import LAYOUTS, DataError, Pair, find_pairs, hold_out, load_pairs, parse_source
+from models.data.layouts import LAYOUTS, find_pairs, load_pairs, parse_source
+from models.data.pairs import DataError, Pair, hold_out
 
 # The layout, the split, and files: blurry and sharp ones as they pair, in order.
 TREES = [

@@ -6,7 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from models.data import images
-from models.data.layouts import DataError, Pair, load_pairs
+from models.data.layouts import load_pairs
+from models.data.pairs import DataError, Pair
 from models.data.samples import StepBatches, TrainingSamples, WholePairs
 
 SIZE = (20, 28)

@@ -10,7 +10,7 @@ import skimage.data
 import torch
 
 from models.blur import disk_rms, to_linear
-from models.data.layouts import DataError
+from models.data.pairs import DataError
 from models.synthesis.aperture import Apertures, draw_apertures, kernels, rms_radius
 from models.synthesis.camera import Cameras, develop, jpeg, photograph
 from models.synthesis.generator import GeneratorConfig, PairGenerator

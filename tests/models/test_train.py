@@ -18,7 +18,7 @@ import reblur_ops
 from models.__main__ import main
 from models.core.weights import read_torch
 from models.data import images
-from models.data.layouts import DataError
+from models.data.pairs import DataError
 from models.flow import DisFlow
 from models.framework import Framework
 from models.training import folder as folder_module

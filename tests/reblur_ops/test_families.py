@@ -8,6 +8,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import reblur_ops
+from reblur_ops.geometry import distance_classes
 from reblur_ops.testing import BACKENDS, assert_close
 from tests.blurs import BLURS, WIDE, Blur, compare, images, run
 
@@ -59,7 +60,7 @@ def test_reblur_in_both_directions(backend, direction, normalize_scatter):
 @pytest.mark.native
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 37), (37, 1), (5, 3), (9, 70), (3, 300)], ids=str)
-@pytest.mark.parametrize("blur", [Blur("gaussian", 5), Blur("disk", 6), Blur("radial", 4)], ids=str)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 5), Blur("disk", 6), Blur("radial", 4), Blur("taps", 4)], ids=str)
 def test_odd_sizes(blur, shape, direction):
     image, grad_output = images(*shape, batch=1, channels=2)
     parameter = blur.parameter(*shape, batch=1)
@@ -85,7 +86,7 @@ def test_large_radii(backend, blur, direction, padding):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("blur", [Blur("gaussian", 5), Blur("disk", 6), Blur("radial", 4)], ids=str)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 5), Blur("disk", 6), Blur("radial", 4), Blur("taps", 4)], ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_half_precision_is_computed_in_float32(backend, blur, direction, dtype):
     image, grad_output = (t.to(dtype) for t in images(9, 20))
@@ -110,7 +111,7 @@ def test_scatter_is_the_adjoint_of_gather(backend, blur, padding):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("blur", [Blur("gaussian", 3), Blur("disk", 3), *BLURS[4:10]], ids=str)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 3), Blur("disk", 3), Blur("taps", 2), *BLURS[6:12]], ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradcheck(backend, blur, direction):
     image, _ = images(4, 5, batch=1, channels=2)
@@ -120,7 +121,7 @@ def test_gradcheck(backend, blur, direction):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("blur", [Blur("gaussian", 2), Blur("disk", 2), Blur("radial", 2)], ids=str)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 2), Blur("disk", 2), Blur("radial", 2), Blur("taps", 2)], ids=str)
 @pytest.mark.parametrize("backend", fast)
 def test_second_derivatives(backend, blur, direction):
     image, _ = images(3, 3, batch=1, channels=1)
@@ -140,11 +141,12 @@ def test_second_derivatives_of_large_radii():
 
 @pytest.mark.native
 @pytest.mark.parametrize("name", ["gather", "scatter"])
-@pytest.mark.parametrize("blur", [Blur("gaussian", 3), Blur("disk", 3), Blur("radial", 3)], ids=str)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 3), Blur("disk", 3), Blur("radial", 3), Blur("taps", 3)], ids=str)
 def test_opcheck(blur, name):
     image, grad_output = images(5, 6)
     parameter = blur.parameter(5, 6)
-    kernel = (blur.name, (blur.radius,), "disk", "softmax", "replicate")
+    support = "square" if blur.name == "taps" else "disk"
+    kernel = (blur.name, (blur.radius,), support, "softmax", "replicate")
     op, backward = (getattr(torch.ops.reblur_ops, n).default for n in (name, f"{name}_backward"))
     torch.library.opcheck(op, (image.requires_grad_(), parameter.requires_grad_(), None, *kernel))
     tensors = (grad_output, image.detach(), parameter.detach(), None)
@@ -335,3 +337,89 @@ def test_bad_input_gets_one_clear_error():
     ):
         with pytest.raises(error, match=match):
             function(image, parameter, **options)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tap_weights_of_seeds_blur_as_the_seeds_do(backend, direction):
+    generator = torch.Generator().manual_seed(4)
+    image, seeds, weights = (torch.randn(1, channels, 9, 12, generator=generator) for channels in (3, 35, 8))
+    with reblur_ops.use_backend(backend):
+        expected = reblur_ops.reblur(image, seeds, weights, direction=direction)
+        taps = reblur_ops.tap_weights(seeds, weights)
+        found = reblur_ops.isotropic_blur(image, taps, 7, direction=direction)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_bank_of_kernels_mixed_at_each_pixel(backend):
+    """As many fixed Gaussians, of which each pixel takes its share: one call in the place of one a Gaussian."""
+    bank = torch.stack([sum_of_one(sigma, 4) for sigma in (0.5, 1.0, 1.5)])
+    shares = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(5)).softmax(1)
+    image = images(9, 12, batch=1)[0].float()
+    with reblur_ops.use_backend(backend):
+        found = reblur_ops.isotropic_blur(image, torch.einsum("nkhw,kt->nthw", shares, bank), 4, padding="replicate")
+        each = [
+            reblur_ops.gaussian_blur(image, sigma, radius=4, padding="replicate") * shares[:, index, None]
+            for index, sigma in enumerate((0.5, 1.0, 1.5))
+        ]
+    torch.testing.assert_close(found, sum(each), rtol=1e-4, atol=1e-5)
+
+
+def sum_of_one(sigma, radius):
+    classes = distance_classes(radius)
+    values = torch.tensor([math.exp(-k.squared_distance / (2 * sigma**2)) for k in classes])
+    return values / (values * torch.tensor([k.multiplicity for k in classes])).sum()
+
+
+@pytest.mark.parametrize(
+    ("weights", "radius", "message"),
+    [
+        ((1, 9, 4, 4), 3, "tap_weights must have 10 channel"),
+        ((1, 10, 4, 5), 3, "must"),
+        ((1, 10, 4, 4), 16, "radius must be"),
+        ((1, 10, 4, 4), 0, "radius must be"),
+    ],
+)
+def test_tap_weights_that_do_not_fit_are_refused(weights, radius, message):
+    with pytest.raises(ValueError, match=message):
+        reblur_ops.isotropic_blur(torch.rand(1, 3, 4, 4), torch.rand(weights), radius)
+
+
+# The rule for what is not finite: a parameter that is NaN spoils what its own kernel can reach, and nothing else.
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("blur", [Blur("gaussian", 2), Blur("disk", 2), Blur("radial", 2), Blur("taps", 2)], ids=str)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_parameter_that_is_nan_spoils_its_window(backend, blur, direction, padding):
+    image, _ = images(12, 40, batch=1, channels=2)
+    parameter = blur.parameter(12, 40, batch=1)
+    parameter[:, :, 6, 19] = torch.nan
+    with reblur_ops.use_backend(backend):
+        found = blur(image, parameter, direction=direction, padding=padding)
+    expected = torch.zeros(12, 40, dtype=torch.bool)
+    if direction == "gather":
+        expected[6, 19] = True
+    else:
+        expected[4:9, 17:22] = True
+    assert torch.equal(found[0, 0].isnan(), expected)
+    assert torch.equal(found[0, 1].isnan(), expected)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("argument", ["seeds", "weights"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_seed_or_weight_that_is_nan_spoils_the_window_of_its_radius(backend, argument, direction, padding):
+    """Radii 1 and 3: the seeds and the weight of radius 1 reach one pixel."""
+    generator = torch.Generator().manual_seed(6)
+    image, seeds, weights = (torch.randn(1, channels, 12, 40, generator=generator) for channels in (2, 6, 3))
+    {"seeds": seeds[:, 0], "weights": weights[:, 1]}[argument][0, 6, 19] = torch.nan
+    with reblur_ops.use_backend(backend):
+        found = reblur_ops.reblur(image, seeds, weights, radii=(1, 3), direction=direction, padding=padding)
+    expected = torch.zeros(12, 40, dtype=torch.bool)
+    reach = 0 if direction == "gather" else 1
+    expected[6 - reach : 7 + reach, 19 - reach : 20 + reach] = True
+    assert torch.equal(found[0, 0].isnan(), expected)

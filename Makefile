@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test test-fast lint format bench ablation instructions tables docs cuda-check gpu gpu-rest clean
+.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test test-fast lint format bench ablation instructions tables docs cuda-check gpu gpu-rest gpu-train clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
@@ -16,11 +16,12 @@ help:
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
 	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/, README.md and docs/"
-	@echo "make ablation      train a small framework with its parts taken away one by one, benchmarks/results/"
+	@echo "make ablation      the study of what reblurring brings, in an hour or two, benchmarks/results/"
 	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
 	@echo "make cuda-check    compile the CUDA sources for every architecture, count their instructions, benchmarks/results/"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there, in ten minutes"
 	@echo "make gpu-rest      measure what make gpu had no time for"
+	@echo "make gpu-train     on such a machine: train the checkpoint in the box anew, PHOTOGRAPHS=DIR, in twenty minutes"
 	@echo "make tables        write the measured tables into README.md and docs/results.md"
 	@echo "make docs          build the documentation site, site/"
 	@echo "make packages      the source distribution, and from it the wheel, dist/"
@@ -88,6 +89,19 @@ gpu:
 
 gpu-rest:
 	$(PYTHON) -m benchmarks.gpu --only measure --no-limits --results benchmarks/results
+
+# The recipe of the checkpoint in the box, with the batches and steps of a GPU. The same command goes on.
+PHOTOGRAPHS ?= data/photos
+VALIDATION ?= data/validation
+GPU_TRAIN_OUT ?= runs/gpu-compact
+GPU_TRAIN_OVERRIDES ?= data.batch=64 schedule.steps=9000 schedule.boundary=9000 optimizer.lr=2e-3
+
+gpu-train:
+	$(PYTHON) setup.py -q build_clib build_ext --inplace
+	$(PYTHON) -m benchmarks.training_throughput --device cuda --batch 64 --data $(PHOTOGRAPHS) --results $(GPU_TRAIN_OUT)-results
+	$(PYTHON) -m models train --config compact out=$(GPU_TRAIN_OUT) resume=auto 'data.train=[photographs:$(PHOTOGRAPHS)]' \
+	    'data.validation=[sdd/train:$(VALIDATION)]' output.validation=3000 output.checkpoints=1000 $(GPU_TRAIN_OVERRIDES)
+	$(PYTHON) -m benchmarks.degradations --checkpoint $(GPU_TRAIN_OUT)/latest --results $(GPU_TRAIN_OUT)-results
 
 # Isolated: the build takes its tools by itself, and the torch of the virtual environment.
 packages: $(VENV)/.installed

@@ -171,8 +171,12 @@ class Framework(nn.Module):
             raise ValueError('blur_radius needs a blur map network of the form "radius", and this framework has none')
         return decode_radius(self.blur_map(blurry).float())
 
-    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, directory: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write `model.safetensors` and `config.json` into a folder, made if need be; each file whole or not at all.
+
+        Args:
+            dtype: of the weights in the file, such as torch.float16 for half the size; as they are if None. Reading
+                gives float32 again.
 
         Raises:
             OSError: it cannot be written.
@@ -180,7 +184,8 @@ class Framework(nn.Module):
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_dict(self.config), indent=2) + "\n"
-        weights.write_safetensors(folder / WEIGHTS_FILE, self.state_dict())
+        state = {name: value if dtype is None else value.to(dtype) for name, value in self.state_dict().items()}
+        weights.write_safetensors(folder / WEIGHTS_FILE, state)
         with replacing(folder / CONFIG_FILE) as file:
             file.write(text.encode())
 

@@ -99,7 +99,8 @@ struct DiskFamily {
     const Shape<Lane> own = shape<Lane>(load(0, 0));
     state[kEdge] = own.edge;
     state[kSlope] = own.slope;
-    state[kLargestEdge] = Lane(Math::largest(own.edge, Scalar(radii.max() + 0.5)));
+    // Where a radius is NaN, so is its whole window: the corners are √2 R away.
+    state[kLargestEdge] = Lane(Math::largest(own.edge, Scalar(1.5) * Scalar(radii.max())));
     Lane total = Lane(0);
     for_each_class<Lane>(state, [&](Taps k, Scalar distance) REBLUR_INLINE_LAMBDA {
       total = Math::fma(Lane(Scalar(class_multiplicity(k.a, k.b))), value_at<Lane>(own.edge, distance), total);
@@ -109,7 +110,8 @@ struct DiskFamily {
 
   template <class Lane>
   REBLUR_HOST_DEVICE int reach(const Lane* state) const {
-    return static_cast<int>(largest_edge(state));
+    const int furthest = static_cast<int>(largest_edge(state));
+    return furthest < radii.max() ? furthest : radii.max();
   }
 
   template <class Lane, class F>

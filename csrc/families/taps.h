@@ -28,8 +28,7 @@ struct TapsFamily : ClassFamily<RadiiPolicy> {
                                   const Store& store,
                                   Lane* weights = nullptr  // [kClasses]: T_k, where wanted
   ) const {
-    radii.for_each_class(radii.max(),
-                         [&](auto k) REBLUR_INLINE_LAMBDA { store(0, k.index, grad_weights[k.index]); });
+    radii.for_each_class(radii.max(), [&](auto k) REBLUR_INLINE_LAMBDA { store(0, k.index, grad_weights[k.index]); });
     if (weights) prepare<Lane>(load, weights);
   }
 };

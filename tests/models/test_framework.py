@@ -226,3 +226,15 @@ def test_truncated_weights_are_refused(small, tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes(content[:-4])
     with pytest.raises(WeightsError, match="is no whole safetensors file"):
         Framework.from_pretrained(tmp_path)
+
+
+def test_weights_saved_at_half_the_size(tmp_path):
+    framework = Framework(SMALL)
+    framework.save_pretrained(tmp_path / "full")
+    framework.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.8 * sizes[0]
+    read = Framework.from_pretrained(tmp_path / "half").state_dict()
+    for name, value in framework.state_dict().items():
+        assert read[name].dtype == torch.float32
+        torch.testing.assert_close(read[name], value, rtol=1e-3, atol=1e-4)

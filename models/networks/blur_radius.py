@@ -15,7 +15,7 @@ OFFSET = 0.5  # pixels; added before the logarithm, so that in focus is finite
 LOG_SPREADS = (-4.0, 3.0)  # bounds of the predicted logarithm of the spread
 DILATIONS = (1, 2, 4, 8, 8)  # of the five taps that part one band of frequencies from the next
 FLOOR = 1e-6  # energy of a band that 8 bits leave anywhere
-STRONG = 3.0  # pixels: a larger radius is not that of natural softness
+STRONG = 2.0  # pixels: a larger radius is not that of natural softness
 DOUBT_WINDOW = 31  # pixels: doubt is a mean over such windows
 
 
@@ -73,7 +73,7 @@ class BlurRadiusNet(nn.Module):
 
         What is soft by nature looks like weak blur, but not quite like it, and the spread tells. Up to half of `doubt`
         the radius stays, from there it falls to 0 at `doubt`. Strong blur is told less exactly, and nothing is so soft
-        by nature: from a radius of 3 pixels on the limit grows with its square. A deblurring network leaves alone what
+        by nature: from a radius of 2 pixels on the limit grows with its square. A deblurring network leaves alone what
         the map calls sharp.
 
         Args:

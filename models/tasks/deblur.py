@@ -1,6 +1,7 @@
 """The task that deblurs photographs."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from tqdm import tqdm
 from ..core.errors import PROGRAM, UserError, describe
 from ..core.files import clear_parts, writable_folder
 from ..data import images
-from ..inference.files import RADIUS_STEPS, deblur_file, find_photographs, plan, skipped
+from ..inference.files import RADIUS_STEPS, Outputs, deblur_file, find_photographs, plan, skipped
+from ..inference.tiling import TiledFramework
 from .arguments import integer
 from .framework_arguments import add_framework_arguments, load_tiled
 
@@ -38,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--side-by-side", action="store_true", help="write before and after as NAME.side-by-side.png")
     parser.add_argument("--overwrite", action="store_true", help="write files that exist already")
+    parser.add_argument(
+        "--json", action="store_true", help="print a line of JSON about each photograph once it is done"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,22 +57,64 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--blur-map needs a checkpoint with a blur map or a reblurring network")
     writable_folder(args.out)
     clear_parts(args.out, older=3600)
-    written, there, failed = 0, 0, 0
-    for photograph, files in tqdm(outputs.items(), "photographs", unit="photograph", disable=len(outputs) == 1):
-        wanted = {path for path in files.paths if args.overwrite or not path.exists()}
-        if not wanted:
-            there += 1
-            continue
-        try:
-            for folder in {path.parent for path in wanted}:
-                folder.mkdir(exist_ok=True)
-            for notice in deblur_file(framework, photograph, files, wanted):
-                tqdm.write(f"{PROGRAM} deblur: {photograph}: {notice}", file=sys.stderr)
-            written += 1
-        except (UserError, OSError) as error:
-            failed += 1
-            tqdm.write(f"{PROGRAM} deblur: error: {describe(error)}", file=sys.stderr)
-    if there:
-        print(f"{there} were there already: --overwrite writes them again")
-    print(f"{written} deblurred into {args.out}" + (f", {failed} failed" if failed else ""))
+    missing = {
+        photograph: {path for path in files.paths if args.overwrite or not path.exists()}
+        for photograph, files in outputs.items()
+    }
+    sizes = {photograph: megapixels(photograph) for photograph, wanted in missing.items() if wanted}
+    failed = 0
+    with tqdm(
+        desc="photographs",
+        total=sum(sizes.values()),
+        disable=len(outputs) == 1,
+        bar_format="{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} megapixels, {remaining} left",
+    ) as progress:
+        for photograph, wanted in missing.items():
+            error: str | None = None
+            notices: list[str] = []
+            if wanted:
+                error, notices = _deblur(framework, photograph, outputs[photograph], wanted)
+                failed += error is not None
+                progress.update(sizes[photograph])
+            if args.json:
+                _print_json(photograph, outputs[photograph], bool(wanted), notices, error)
+    written, there = len(sizes) - failed, len(outputs) - len(sizes)
+    if not args.json:
+        if there:
+            print(f"{there} were there already: --overwrite writes them again")
+        print(f"{written} deblurred into {args.out}" + (f", {failed} failed" if failed else ""))
     return 1 if failed else 0
+
+
+def megapixels(photograph: Path) -> float:
+    """Of a file, by its head; 0 where that cannot be read, which deblurring it will tell."""
+    try:
+        height, width = images.read_size(photograph)
+    except images.ImageError:
+        return 0.0
+    return height * width / 1e6
+
+
+def _deblur(
+    framework: TiledFramework, photograph: Path, files: Outputs, wanted: set[Path]
+) -> tuple[str | None, list[str]]:
+    """Deblur one photograph. What went wrong, if anything, and what its user should know; both are told, too."""
+    try:
+        for folder in {path.parent for path in wanted}:
+            folder.mkdir(exist_ok=True)
+        notices = deblur_file(framework, photograph, files, wanted)
+    except (UserError, OSError) as error:
+        tqdm.write(f"{PROGRAM} deblur: error: {describe(error)}", file=sys.stderr)
+        return describe(error), []
+    for notice in notices:
+        tqdm.write(f"{PROGRAM} deblur: {photograph}: {notice}", file=sys.stderr)
+    return None, notices
+
+
+def _print_json(photograph: Path, files: Outputs, made: bool, notices: list[str], error: str | None) -> None:
+    """A line about a photograph, once it is done."""
+    written = {name: str(path) for name, path in vars(files).items() if path is not None}
+    status = "failed" if error else "deblurred" if made else "there already"
+    line = {"photograph": str(photograph), "status": status, "outputs": written, "notices": notices, "error": error}
+    tqdm.write(json.dumps(line), file=sys.stdout)
+    sys.stdout.flush()

@@ -1,7 +1,9 @@
 """Photographs go in, and come out as they were but for the blur; what cannot be done is told in one line."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -169,6 +171,26 @@ def test_what_does_not_decode_is_named_and_the_rest_go_on(checkpoint, photos, tm
     assert "d.bmp: the suffix must be one of .png" in captured.err
     assert "2 deblurred into" in captured.out
     assert "2 failed" in captured.out
+
+
+def test_a_line_of_json_about_each_photograph(checkpoint, photos, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        images.write(photos / name, photograph())
+    (photos / "c.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b.png").write_bytes(b"precious")
+    assert main(["deblur", str(photos), "--out", str(out), "--checkpoint", checkpoint, "--json"]) == 1
+    captured = capsys.readouterr()
+    lines = {Path(line["photograph"]).name: line for line in map(json.loads, captured.out.splitlines())}
+    assert {name: line["status"] for name, line in lines.items()} == {
+        "a.png": "deblurred",
+        "b.png": "there already",
+        "c.png": "failed",
+    }
+    assert lines["a.png"]["outputs"] == {"deblurred": str(out / "a.png")}
+    assert "does not decode" in lines["c.png"]["error"]
+    assert lines["a.png"]["error"] is None
 
 
 def test_a_disk_that_is_full_leaves_nothing_half_written(checkpoint, photos, tmp_path, capsys, monkeypatch):

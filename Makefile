@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test test-fast lint format bench ablation instructions tables docs cuda-check gpu gpu-rest gpu-train clean
+.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test test-fast test-reliability lint format bench ablation instructions tables docs cuda-check gpu gpu-rest gpu-train clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
@@ -13,6 +13,7 @@ help:
 	@echo "make build         compile what has changed, into the checkout"
 	@echo "make test          run the tests"
 	@echo "make test-fast     run those tests that need no training, no large network and no emulated GPU"
+	@echo "make test-reliability  10,000 random calls, hundreds of kills: half an hour or more"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
 	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/, README.md and docs/"
@@ -53,6 +54,9 @@ gallery: $(VENV)/.built
 
 test: $(VENV)/.built
 	$(BIN)/python -m pytest
+
+test-reliability: $(VENV)/.built
+	RELIABILITY=1 $(BIN)/python -m pytest tests/reliability
 
 test-fast: $(VENV)/.built
 	$(BIN)/python -m pytest -m "not slow and not emulated"

@@ -29,7 +29,8 @@ class Blur(NamedTuple):
             return profile.abs() + 0.1 if self.options.get("normalize") == "sum" else 2 * profile
         if self.name == "taps":
             planes = (self.radius + 1) * (self.radius + 2) // 2
-            return torch.randn(batch, planes, height, width, generator=generator, dtype=torch.float64)
+            # Mostly positive, or a scatter's normalization would divide by sums near 0.
+            return 1 + 0.5 * torch.randn(batch, planes, height, width, generator=generator, dtype=torch.float64)
         uniform = torch.rand(batch, 1, height, width, generator=generator, dtype=torch.float64)
         largest = self.radius * (0.6 if self.name == "gaussian" else 1.2)
         sign = torch.where(torch.arange(width) % 3 == 0, -1.0, 1.0)

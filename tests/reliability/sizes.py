@@ -1,0 +1,8 @@
+"""How much is tried: little in `make test`, much in `make test-reliability`."""
+
+import os
+
+WHOLE = bool(os.environ.get("RELIABILITY"))
+CALLS = 10_000 if WHOLE else 250  # of operators
+KILLS = 20 if WHOLE else 2  # of synthesize and deblur, each
+TRAINING_KILLS = 100 if WHOLE else 3

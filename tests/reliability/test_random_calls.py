@@ -143,7 +143,7 @@ def spoil(call: Call, chance: random.Random) -> None:
     elif kind == 7:
         call.tensors[index] = tensor.to("meta")
     else:
-        values = tensor.clone()
+        values = tensor.contiguous().clone()
         if values.numel():
             values.view(-1)[chance.randrange(values.numel())] = chance.choice((torch.nan, torch.inf, -torch.inf))
         call.tensors[index] = values

@@ -16,7 +16,7 @@ LOG_SPREADS = (-4.0, 3.0)  # bounds of the predicted logarithm of the spread
 DILATIONS = (1, 2, 4, 8, 8)  # of the five taps that part one band of frequencies from the next
 FLOOR = 1e-6  # energy of a band that 8 bits leave anywhere
 STRONG = 2.0  # pixels: a larger radius is not that of natural softness
-DOUBT_WINDOW = 31  # pixels: doubt is a mean over such windows
+DOUBT_WINDOW = 63  # pixels: doubt is a mean over such windows
 
 
 class BlurRadiusNet(nn.Module):
@@ -71,10 +71,11 @@ class BlurRadiusNet(nn.Module):
     def prior(self, blur_map: Tensor) -> Tensor:
         """The map as the deblurring network is to see it after training: with less blur where the map is in doubt.
 
-        What is soft by nature looks like weak blur, but not quite like it, and the spread tells. Up to half of `doubt`
-        the radius stays, from there it falls to 0 at `doubt`. Strong blur is told less exactly, and nothing is so soft
-        by nature: from a radius of 2 pixels on the limit grows with its square. A deblurring network leaves alone what
-        the map calls sharp.
+        What is soft by nature looks like weak blur, but not quite like it, and the spread tells: that of a mean over a
+        window in which each pixel counts by its precision, 1/spread², so that flat places do not count. Up to half of
+        `doubt` the radius stays, from there it falls to 0 at `doubt`. Strong blur is told less exactly, and nothing is
+        so soft by nature: from a radius of 2 pixels on the limit grows with its square. A deblurring network leaves
+        alone what the map calls sharp.
 
         Args:
             blur_map: (N, 2, H, W), from this network.
@@ -85,7 +86,9 @@ class BlurRadiusNet(nn.Module):
         if self.doubt is None:
             return blur_map
         radius, log_spread = decode_radius(blur_map.float()), blur_map[:, 1:].float()
-        around, spread = box_mean(torch.cat([radius, log_spread.exp()], dim=1), DOUBT_WINDOW).split(1, 1)
+        precision = (-2 * log_spread).exp()
+        total, weighted = box_mean(torch.cat([precision, precision * radius], dim=1), DOUBT_WINDOW).split(1, 1)
+        spread, around = total.rsqrt(), weighted / total
         limit = self.doubt * (around / STRONG).clamp_min(1).square()
         radius = radius * (2 - 2 * spread / limit).clamp(0, 1)
         return torch.cat([encode_radius(radius), log_spread], dim=1).to(blur_map.dtype)

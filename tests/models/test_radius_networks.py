@@ -154,7 +154,7 @@ def test_what_the_map_doubts_counts_as_sharp():
         torch.testing.assert_close(prior[:, 1:], blur_map[:, 1:])
     certain = BlurRadiusNet(width=4, blocks=1)
     assert certain.prior(blur_map) is blur_map
-    assert network.reach == certain.reach + 15
+    assert network.reach == certain.reach + 31
 
 
 def test_a_framework_leaves_alone_what_its_map_doubts():

@@ -227,9 +227,9 @@ def radial_cases() -> Iterator[Case]:
 
 
 def tap_cases() -> Iterator[Case]:
-    for i, radius in enumerate([7, 4]):
-        for j, padding in enumerate(PADDINGS):
-            yield Case(DTYPES[(i + j) % 4], 9, 34, family="taps", radii=(radius,), padding=padding)
+    for i, dtype in enumerate(DTYPES):
+        for radius in (7, 4):
+            yield Case(dtype, 9, 34, family="taps", radii=(radius,), padding=PADDINGS[(i + radius) % 3])
 
 
 def analytic_cases() -> Iterator[Case]:

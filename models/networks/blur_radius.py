@@ -15,7 +15,7 @@ OFFSET = 0.5  # pixels; added before the logarithm, so that in focus is finite
 LOG_SPREADS = (-4.0, 3.0)  # bounds of the predicted logarithm of the spread
 DILATIONS = (1, 2, 4, 8, 8)  # of the five taps that part one band of frequencies from the next
 FLOOR = 1e-6  # energy of a band that 8 bits leave anywhere
-STRONG = 2.0  # pixels: a larger radius is not that of natural softness
+NATURAL = (1.5, 2.0)  # pixels: radii between which softness is most often natural
 DOUBT_WINDOW = 63  # pixels: doubt is a mean over such windows
 
 
@@ -74,8 +74,8 @@ class BlurRadiusNet(nn.Module):
         What is soft by nature looks like weak blur, but not quite like it, and the spread tells: that of a mean over a
         window in which each pixel counts by its precision, 1/spread², so that flat places do not count. Up to half of
         `doubt` the radius stays, from there it falls to 0 at `doubt`. Strong blur is told less exactly, and nothing is
-        so soft by nature: from a radius of 2 pixels on the limit grows with its square. A deblurring network leaves
-        alone what the map calls sharp.
+        so soft by nature: from a radius of 2 pixels on the limit grows with its square; and so it does below 1.5, where
+        sharpening does little harm. A deblurring network leaves alone what the map calls sharp.
 
         Args:
             blur_map: (N, 2, H, W), from this network.
@@ -89,7 +89,9 @@ class BlurRadiusNet(nn.Module):
         precision = (-2 * log_spread).exp()
         total, weighted = box_mean(torch.cat([precision, precision * radius], dim=1), DOUBT_WINDOW).split(1, 1)
         spread, around = total.rsqrt(), weighted / total
-        limit = self.doubt * (around / STRONG).clamp_min(1).square()
+        weak, strong = NATURAL
+        usual = torch.maximum(weak / around.clamp_min(1e-3), around / strong).clamp_min(1)
+        limit = self.doubt * usual.square()
         radius = radius * (2 - 2 * spread / limit).clamp(0, 1)
         return torch.cat([encode_radius(radius), log_spread], dim=1).to(blur_map.dtype)
 

@@ -145,7 +145,7 @@ def test_unknown_forms_are_refused(config):
 
 def test_what_the_map_doubts_counts_as_sharp():
     network = BlurRadiusNet(width=4, blocks=1, doubt=0.4)
-    cases = ((2.0, 0.1, 2.0), (2.0, 0.2, 2.0), (2.0, 0.3, 1.0), (2.0, 0.4, 0.0), (2.0, 2.0, 0.0), (1.0, 0.3, 0.5))
+    cases = ((2.0, 0.1, 2.0), (2.0, 0.2, 2.0), (2.0, 0.3, 1.0), (2.0, 0.4, 0.0), (2.0, 2.0, 0.0), (1.0, 0.675, 0.5))
     for true, spread, expected in (*cases, (6.0, 0.4, 6.0), (6.0, 2.7, 3.0)):
         radius = torch.full((1, 1, 40, 40), true)
         blur_map = torch.cat([encode_radius(radius), torch.full_like(radius, spread).log()], dim=1)

@@ -137,7 +137,7 @@ def page(study: Study, rows: Sequence[Row], blurry: dict[float, list[Score]], sc
     schedule, data, pairs = base.schedule, base.data, scale.pairs
     text = (
         f'{where}\n\nThe deblurring network "{base.framework.deblur.network}", trained for {schedule.steps} steps of '
-        f"{data.batch} crops of {data.crop} pixels, {scale.seeds} seed{'s' if scale.seeds > 1 else ''} each. Layered scenes of {pairs.patch} × "
+        f"{data.batch} crops of {data.crop} pixels; seeds: {scale.seeds}. Layered scenes of {pairs.patch} × "
         f"{pairs.patch} pixels with circles of confusion of up to {pairs.blur:g} pixels, zoom, another exposure and "
         f"noise, made by `python -m models synthesize --scenes`; scored are {scored} of other photographs against the "
         "aligned truth: PSNR over all, where the misaligned picture does not show what is there, and where the RMS "

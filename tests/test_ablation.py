@@ -201,7 +201,7 @@ def read(tmp_path):
 
 
 def test_a_study_in_two_processes(call, tmp_path, monkeypatch, capfd):
-    options = ["--workers", "2", "--variants", "aligned", "prior", "--seeds", "2"]
+    options = ["--workers", "2", "--variants", "aligned", "loss in light", "--seeds", "2"]
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -214,7 +214,7 @@ def test_a_study_in_two_processes(call, tmp_path, monkeypatch, capfd):
     assert call(*options) == 0
     results = read(tmp_path)
     rows = {(each["variant"], each["seed"]): each["result"] for each in results["rows"]}
-    assert set(rows) == {("aligned", 0), ("aligned", 1), ("prior", 0), ("prior", 1)}
+    assert set(rows) == {(name, seed) for name in ("aligned", "loss in light") for seed in (0, 1)}
     for result in rows.values():
         assert all(15 < each["psnr"] < 60 for each in result["scores"])
         assert result["step_ms"] > 0

@@ -267,7 +267,8 @@ class Objective(nn.Module):
             trusted = _product(mask, found.confidence)
             trusted = None if trusted is None else trusted.detach()
             return losses.blur_radius(blur_map, found.radius.detach(), self.loss_config, trusted)
-        assert isinstance(found, Reblurred)  # `Framework` sees to it
+        if isinstance(found, ReblurredByDisks):  # `Framework` sees to it that there is no map of another form
+            return Losses.of({})
         return losses.blur_of_seeds(blur_map, found.seeds, self.loss_config)
 
 

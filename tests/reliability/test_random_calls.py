@@ -111,7 +111,7 @@ def test_calls_that_fit_agree(first):
             found = results(call, backend)
             for part, a, e in zip(("output", "image", "parameters", "weights"), found, expected, strict=False):
                 name = f"call {number}, {call.name}, {call.options}, {backend}, {dtype}, {part}"
-                if part == "output" or dtype == torch.float64:
+                if part == "output":
                     assert_close(a, e, dtype, name)
                 elif e.numel():
                     # A gradient adds up rounded products of a window, and where these cancel only rounding is left.

@@ -1,6 +1,6 @@
 """What does reblurring bring on misaligned pairs?
 
-    python -m benchmarks.ablation [key=value…]              an hour or two on two cores      (make ablation)
+    python -m benchmarks.ablation [key=value…]              some hours on two cores          (make ablation)
     python -m benchmarks.ablation --full --photos DIR       on a GPU, with many photographs of your own
 
 One deblurring network is trained on layered scenes whose sharp pictures are aligned in several ways, or not at all;

@@ -15,7 +15,6 @@ from benchmarks.ablation.variants import VARIANTS
 from models.training.environment import git_commit
 
 DRAWS = 2000
-MEASURES = ("psnr", "hidden", "strong")
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,8 @@ def parameter_map(name: str, parameter: torch.Tensor, channels: tuple[int, int])
     _tensor(name, parameter)
     least, most = channels
     if not least <= parameter.shape[1] <= most:
-        wanted = f"{least} channel" if least == most else f"{least} to {most} channels"
+        count = f"{least}" if least == most else f"{least} to {most}"
+        wanted = f"{count} channel" if most == 1 else f"{count} channels"
         raise ValueError(f"{name} must have {wanted}, got {tuple(parameter.shape)}")
 
 

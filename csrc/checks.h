@@ -150,6 +150,45 @@ inline Blur check_blur(const Tensor& parameters,
   return {kernel, check_padding(padding), parameters, weights};
 }
 
+// How the cost volume is padded, if its arguments fit.
+inline Padding check_cost_volume(const Tensor& image,
+                                 const Tensor& target,
+                                 const Tensor& bank,
+                                 int64_t radius,
+                                 int64_t slack,
+                                 int64_t cell,
+                                 std::string_view padding_name) {
+  const Padding padding = check_padding(padding_name);
+  require(radius >= 1 && radius <= kMaxAnalyticRadius, "radius must be 1 to ", kMaxAnalyticRadius, ", got ", radius);
+  require(slack >= 0 && slack <= kMaxSlack, "slack must be 0 to ", kMaxSlack, ", got ", slack);
+  require(cell == 1 || cell == 2, "cell must be 1 or 2, got ", cell);
+  check_like(image, "image", image, -1);
+  check_like(target, "target", image, image.size(1));
+  const ScalarType type = image.scalar_type();
+  require(type == ScalarType::Float || type == ScalarType::Double || is_16_bit(type),
+          "image must be Float, Double, Half or BFloat16, got ",
+          toString(type));
+  require(bank.dim() == 2 && bank.size(1) == class_count(static_cast<int>(radius)),
+          "bank must have shape (K, ",
+          class_count(static_cast<int>(radius)),
+          ") for radius ",
+          radius,
+          ", got ",
+          shape_of(bank));
+  require(bank.scalar_type() == type && bank.device() == image.device(), "bank must be like image in type and device");
+  require(image.size(2) % cell == 0 && image.size(3) % cell == 0,
+          "height and width must be multiples of cell ",
+          cell,
+          ", got ",
+          shape_of(image));
+  require(padding != Padding::kReflect || image.numel() == 0 || std::min(image.size(2), image.size(3)) > radius,
+          "reflect padding needs an image larger than the radius ",
+          radius,
+          ", got ",
+          shape_of(image));
+  return padding;
+}
+
 inline Blur check_class_weights(const Tensor& parameters,
                                 const std::optional<Tensor>& weights,
                                 const KernelOptions& kernel) {

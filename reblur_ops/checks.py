@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from reblur_ops.geometry import MAX_RADIUS
+from reblur_ops.geometry import MAX_ANALYTIC_RADIUS, MAX_RADIUS
 from reblur_ops.options import DIRECTIONS, PADDINGS
+
+MAX_SLACK = 8  # pixels
 
 
 def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -94,6 +96,41 @@ def maps(seeds: torch.Tensor, weights: torch.Tensor, radii: tuple[int, ...]) -> 
     _same("weights", weights, "seeds", seeds)
 
 
+def cost_volume(
+    image: torch.Tensor,
+    target: torch.Tensor,
+    bank: torch.Tensor,
+    reach: object,
+    slack: object,
+    cell: object,
+    padding: str,
+) -> int:
+    """Check the arguments of a cost volume; returns the radius."""
+    _tensor("image", image)
+    _tensor("target", target)
+    if target.shape != image.shape:
+        raise ValueError(f"target must have the shape of image, {tuple(image.shape)}, got {tuple(target.shape)}")
+    number = radius("radius", reach, MAX_ANALYTIC_RADIUS)
+    planes = (number + 1) * (number + 2) // 2
+    if not isinstance(bank, torch.Tensor):
+        raise TypeError(f"bank must be a torch.Tensor, got {type(bank).__name__}")
+    if bank.dim() != 2 or bank.shape[1] != planes:
+        raise ValueError(f"bank must have shape (K, {planes}) for radius {number}, got {tuple(bank.shape)}")
+    for name, tensor in (("target", target), ("bank", bank)):
+        if tensor.device != image.device:
+            raise ValueError(f"{name} must be on the device of image, {image.device}, got {tensor.device}")
+        if tensor.dtype != image.dtype:
+            raise TypeError(f"{name} must have the dtype of image, {image.dtype}, got {tensor.dtype}")
+    if isinstance(slack, bool) or not isinstance(slack, numbers.Integral) or not 0 <= int(slack) <= MAX_SLACK:
+        raise ValueError(f"slack must be an integer from 0 to {MAX_SLACK}, got {slack!r}")
+    if cell not in (1, 2):
+        raise ValueError(f"cell must be 1 or 2, got {cell!r}")
+    if image.shape[2] % cell or image.shape[3] % cell:
+        raise ValueError(f"height and width must be multiples of cell, {cell}, got {tuple(image.shape[2:])}")
+    _padding(padding, image, number)
+    return number
+
+
 def scalar_map(name: str, value: object, image: torch.Tensor) -> torch.Tensor:
     """One value a pixel, (N, 1, H, W), or one a pixel and channel, (N, C, H, W), from all forms that it may have.
 
@@ -157,6 +194,20 @@ def parameter_map(name: str, parameter: torch.Tensor, channels: tuple[int, int])
         raise ValueError(f"{name} must have {wanted}, got {tuple(parameter.shape)}")
 
 
+def vectors(name: str, values: object, channels: tuple[int, int] | None) -> None:
+    """Check the parameters of P pixels: (P,), or (P, C) with that many channels, at least and at most."""
+    if not isinstance(values, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(values).__name__}")
+    if not values.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {values.dtype}")
+    if channels is None:
+        if values.dim() != 1:
+            raise ValueError(f"{name} must have shape (P,), got {tuple(values.shape)}")
+    elif values.dim() != 2 or not channels[0] <= values.shape[1] <= channels[1]:
+        count = f"{channels[0]}" if channels[0] == channels[1] else f"{channels[0]} to {channels[1]}"
+        raise ValueError(f"{name} must have shape (P, C) with C {count}, got {tuple(values.shape)}")
+
+
 def blur(
     image: torch.Tensor,
     name: str,
@@ -169,10 +220,14 @@ def blur(
     """Check the image against the parameters, called `name`, which have been checked, and the common options."""
     _tensor("image", image)
     _same(name, parameters, "image", image)
-    choice("padding", padding, PADDINGS)
     choice("direction", direction, DIRECTIONS)
     if normalize_scatter and direction != "scatter":
         raise ValueError("normalize_scatter needs direction 'scatter', got 'gather'")
+    _padding(padding, image, radius)
+
+
+def _padding(padding: str, image: torch.Tensor, radius: int) -> None:
+    choice("padding", padding, PADDINGS)
     if padding == "reflect" and image.numel() and min(image.shape[2:]) <= radius:
         raise ValueError(
             f"padding 'reflect' needs an image larger than the largest radius, {radius}, "

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -254,6 +255,52 @@ def isotropic_blur(
     return _blur(image, tap_weights, None, kernel, padding, direction, normalize_scatter)
 
 
+@torch.no_grad()
+def cost_volume(
+    image: Tensor,
+    target: Tensor,
+    bank: Tensor,
+    radius: int,
+    *,
+    slack: int = 0,
+    cell: int = 1,
+    root: bool = False,
+    padding: Padding = "zeros",
+) -> Tensor:
+    """How far an image, blurred by each of K fixed isotropic kernels, is from another one, at each pixel.
+
+    What the search of a blur looks at, as stereo matching looks at its cost volume. The blurred images are never in
+    memory: natively on the CPU one pass over the image serves all kernels, and a kernel that is flat inside, as a disk
+    is, costs little more than its edge. Elsewhere each kernel is a convolution.
+
+    Args:
+        image, target: (N, C, H, W), floating point, of one dtype.
+        bank: (K, (R+1)(R+2)/2), the weights of each kernel's taps, numbered as `tap_weights` does.
+        radius: R, 1 to 64.
+        slack: 0 to 8, pixels. Every displacement of the blurred image by up to this, in either direction, is a cost of
+            its own; beyond the border the blurred image is repeated.
+        cell: 1 or 2, pixels. Costs are means over cells of this side, of which H and W are multiples.
+        root: whether square roots are compared, of values that count as at least 0. Of linear light they are near to
+            what the eye sees.
+        padding: what the kernels see beyond the image: "zeros", "replicate" or "reflect".
+
+    Returns:
+        (N, K, (2 slack + 1)², H/cell, W/cell), the mean square error over the channels of a cell, in the image's dtype.
+        Displacements count row by row: cost d compares `target` at (y, x) with the blurred image at (y + d // side -
+        slack, x + d % side - slack), side = 2 slack + 1. It has no gradient.
+
+    Raises:
+        TypeError, ValueError: an argument that does not fit.
+    """
+    reach = checks.cost_volume(image, target, bank, radius, slack, cell, padding)
+    name = backend.select(image, target, bank)
+    if name == "native" and image.device.type in ("cpu", "meta"):
+        return torch.ops.reblur_ops.cost_volume(image, target, bank, reach, slack, cell, root, padding)
+    compute = reference.cost_volume if name == "reference" else torch_backend.cost_volume
+    with torch.autocast(image.device.type, enabled=False) if checks.autocasting(image.device) else nullcontext():
+        return compute(image, target, bank, reach, slack, cell, root, padding)
+
+
 def _blur_by_map(
     image: Tensor,
     name: str,
@@ -461,3 +508,67 @@ def kernel_image(
         seeds[n, :, y, x][:, :, None, None], weights[n, :, y, x][:, :, None, None], radii=values, support=support
     )
     return kernel[:, class_map(values[-1], kernel.device), 0, 0]
+
+
+def gaussian_kernel(sigma: Tensor, *, radius: int) -> Tensor:
+    """The kernels of `gaussian_blur`, as pictures.
+
+    Args:
+        sigma: (P,), pixels: the map's values at P pixels.
+        radius: R, 1 to 64.
+
+    Returns:
+        (P, 2R+1, 2R+1), each of sum 1, in the dtype of sigma. Differentiable.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit.
+    """
+    return _kernels("sigma", sigma, None, families.gaussian(checks.radius("radius", radius, MAX_ANALYTIC_RADIUS)))
+
+
+def disk_kernel(radii: Tensor, *, max_radius: int) -> Tensor:
+    """The kernels of `disk_blur`, as pictures.
+
+    Args:
+        radii: (P,), pixels: the map's values at P pixels.
+        max_radius: R, 1 to 64.
+
+    Returns, raises: as `gaussian_kernel`.
+    """
+    return _kernels("radii", radii, None, families.disk(checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)))
+
+
+def radial_kernel(profile: Tensor, *, normalize: Normalization = "softmax", support: Support = "disk") -> Tensor:
+    """The kernels of `radial_blur`, as pictures.
+
+    Args:
+        profile: (P, R+1): the map's values at P pixels.
+        normalize, support: as for `radial_blur`.
+
+    Returns, raises: as `gaussian_kernel`, but with normalize "none" their sum is what it is.
+    """
+    checks.choice("normalize", normalize, NORMALIZATIONS)
+    checks.choice("support", support, SUPPORTS)
+    checks.vectors("profile", profile, (2, MAX_RADIUS + 1))
+    return _kernels("profile", profile, profile.shape[1], families.radial(profile.shape[1] - 1, support, normalize))
+
+
+def isotropic_kernel(tap_weights: Tensor, radius: int) -> Tensor:
+    """The kernels of `isotropic_blur`, as pictures.
+
+    Args:
+        tap_weights: (P, (R+1)(R+2)/2): the map's values at P pixels.
+        radius: R, 1 to 15.
+
+    Returns, raises: as `gaussian_kernel`, but their sum is what it is.
+    """
+    kernel = families.taps(checks.radius("radius", radius, MAX_RADIUS))
+    return _kernels("tap_weights", tap_weights, kernel.parameter_channels, kernel)
+
+
+def _kernels(name: str, values: Tensor, channels: int | None, kernel: Kernel) -> Tensor:
+    """The kernels from (P,), where channels is None, or (P, channels)."""
+    checks.vectors(name, values, None if channels is None else (channels, channels))
+    if values.dtype in (torch.float16, torch.bfloat16):
+        return _kernels(name, values.float(), channels, kernel).to(values.dtype)
+    return torch_backend.kernels(values[:, None] if channels is None else values, kernel)

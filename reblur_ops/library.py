@@ -25,6 +25,9 @@ for _schema in (
     f"class_weights(Tensor parameters, Tensor? weights, {_KERNEL}) -> Tensor",
     f"class_weights_backward(Tensor grad_output, Tensor parameters, Tensor? weights, {_KERNEL}, "
     "bool need_parameters, bool need_weights) -> (Tensor, Tensor)",
+    # Without a gradient. On the CPU alone: elsewhere a convolution does as well.
+    "cost_volume(Tensor image, Tensor target, Tensor bank, int radius, int slack, int cell, bool root, str padding) "
+    "-> Tensor",
 ):
     _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
 
@@ -58,6 +61,13 @@ def _(parameters, weights, family, radii, support, normalize):  # type: ignore[n
 @torch.library.register_fake("reblur_ops::class_weights_backward", lib=_library)
 def _(grad_output, parameters, weights, family, radii, support, normalize, need_parameters, need_weights):  # type: ignore[no-untyped-def]
     return _empty(parameters, need_parameters), _empty(parameters if weights is None else weights, need_weights)
+
+
+@torch.library.register_fake("reblur_ops::cost_volume", lib=_library)
+def _(image, target, bank, radius, slack, cell, root, padding):  # type: ignore[no-untyped-def]
+    n, _, h, w = image.shape
+    shape = (n, bank.shape[0], (2 * slack + 1) ** 2, h // cell, w // cell)
+    return torch.empty(shape, dtype=image.dtype, device=image.device)
 
 
 # ---- Gradients ----

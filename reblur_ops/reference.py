@@ -161,6 +161,46 @@ def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: K
     return output
 
 
+def cost_volume(
+    image: Tensor, target: Tensor, bank: Tensor, radius: int, slack: int, cell: int, root: bool, padding: str
+) -> Tensor:
+    """The error of the image, blurred by each kernel of the bank and displaced, against the target, in cells."""
+    if image.dtype in (torch.float16, torch.bfloat16):
+        tensors = image.float(), target.float(), bank.float()
+        return cost_volume(*tensors, radius, slack, cell, root, padding).to(image.dtype)
+    h, w = image.shape[2:]
+    planes = class_map(radius, image.device).flatten().tolist()
+    offsets = [(dy, dx) for dy in range(2 * radius + 1) for dx in range(2 * radius + 1)]
+    padded = pad(image, radius, padding)
+    costs = []
+    for weights in bank:
+        blurred = torch.zeros_like(image)
+        for plane, (dy, dx) in zip(planes, offsets, strict=True):
+            if weights[plane] != 0:
+                blurred = blurred + weights[plane] * padded[:, :, dy : dy + h, dx : dx + w]
+        costs.append(displaced_errors(blurred, target, slack, cell, root))
+    return torch.stack(costs, dim=1) if costs else image.new_zeros(compared_shape(image, 0, slack, cell))
+
+
+def displaced_errors(blurred: Tensor, target: Tensor, slack: int, cell: int, root: bool) -> Tensor:
+    """(N, (2 slack + 1)², H/cell, W/cell): the mean square error at each displacement of the blurred image."""
+    if blurred.numel() == 0:
+        return blurred.new_zeros(compared_shape(blurred, 1, slack, cell)).squeeze(1)
+    if root:
+        blurred, target = blurred.clamp_min(0).sqrt(), target.clamp_min(0).sqrt()
+    h, w = target.shape[2:]
+    padded = F.pad(blurred, (slack,) * 4, mode="replicate")
+    side = range(2 * slack + 1)
+    errors = [(padded[..., y : y + h, x : x + w] - target).square().mean(1) for y in side for x in side]
+    return F.avg_pool2d(torch.stack(errors, dim=1), cell)
+
+
+def compared_shape(image: Tensor, kernels: int, slack: int, cell: int) -> tuple[int, int, int, int, int]:
+    """The shape of a cost volume."""
+    n, _, h, w = image.shape
+    return n, kernels, (2 * slack + 1) ** 2, h // cell, w // cell
+
+
 def class_weights(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Tensor:
     """(N, classes, H, W): each class's weight, read off one of its taps."""
     if parameters.dtype in (torch.float16, torch.bfloat16):

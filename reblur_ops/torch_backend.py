@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from reblur_ops.families import Kernel
 from reblur_ops.geometry import MAX_RADIUS, DistanceClass, class_map, distance_classes, interpolation
-from reblur_ops.reference import pad, unblurred, unpad
+from reblur_ops.reference import compared_shape, displaced_errors, pad, unblurred, unpad
 
 
 def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
@@ -86,6 +86,37 @@ def _multiplicities(classes: tuple[DistanceClass, ...], like: Tensor) -> Tensor:
 
 def _normalised(values: Tensor, classes: tuple[DistanceClass, ...]) -> Tensor:
     return values / (values * _multiplicities(classes, values)).sum(dim=1, keepdim=True)
+
+
+def cost_volume(
+    image: Tensor, target: Tensor, bank: Tensor, radius: int, slack: int, cell: int, root: bool, padding: str
+) -> Tensor:
+    """Compute `reference.cost_volume`: a convolution for each kernel, no larger than it reaches."""
+    if image.dtype in (torch.float16, torch.bfloat16):
+        tensors = image.float(), target.float(), bank.float()
+        return cost_volume(*tensors, radius, slack, cell, root, padding).to(image.dtype)
+    if image.numel() == 0 or not len(bank):
+        return image.new_zeros(compared_shape(image, len(bank), slack, cell))
+    costs = []
+    for weights in bank:
+        last = int(weights.nonzero()[-1]) if weights.any() else 0
+        reach = (math.isqrt(8 * last + 1) - 1) // 2  # the b of class number b(b+1)/2 + a
+        kernel = weights[class_map(reach, image.device)]
+        padded = pad(image, reach, padding)
+        blurred = F.conv2d(padded.flatten(0, 1).unsqueeze(1), kernel[None, None]).view(image.shape)
+        costs.append(displaced_errors(blurred, target, slack, cell, root))
+    return torch.stack(costs, dim=1)
+
+
+def kernels(values: Tensor, kernel: Kernel) -> Tensor:
+    """(P, 2R+1, 2R+1): the kernels of a family without weights, from P pixels' parameters, (P, channels)."""
+    planes = values[..., None, None]
+    if kernel.family in ("gaussian", "disk"):
+        classes = tuple(DistanceClass(a, b) for b in range(kernel.radius + 1) for a in range(b + 1))
+        weights = _normalised(_analytic(planes, kernel, classes), classes)
+    else:
+        weights = class_weights(planes, None, kernel)
+    return weights[:, class_map(kernel.radius, values.device), 0, 0]
 
 
 # ---- Families given by class weights ----

@@ -91,6 +91,23 @@ struct ClassWeightsGradientsArguments {
   Planes<T> grad_parameters[2];  // each may be unwanted
 };
 
+// How far an image, blurred by each of K isotropic kernels, is from another one: the mean square error over the
+// channels of a cell, at every shift of the blurred image by up to the slack. Beyond its border the blurred image is
+// repeated.
+template <class T>
+struct CostVolumeArguments {
+  Size size;
+  Padding padding;
+  Planes<const T> image, target;  // [N, C, H, W]
+  const T* bank;                  // [K, classes]
+  int64_t kernels;
+  int radius;     // up to kMaxAnalyticRadius
+  int64_t slack;  // pixels, up to kMaxSlack
+  int64_t cell;   // 1 or 2: side of a cell in pixels, of which height and width are multiples
+  bool root;      // square roots are compared, of values that count as at least 0
+  T* output;      // [N, K, (2 slack + 1)^2, H / cell, W / cell]
+};
+
 // The engine compiled for one instruction set.
 template <class T>
 struct Kernels {
@@ -112,6 +129,9 @@ struct Kernels {
                                   const ClassWeightsGradientsArguments<T>&,
                                   int64_t begin,
                                   int64_t end);
+
+  int64_t (*cost_volume_tiles)(const CostVolumeArguments<T>&);
+  void (*cost_volume)(const CostVolumeArguments<T>&, int64_t begin, int64_t end);
 };
 
 const Kernels<float>& kernels_default(float);

@@ -1,6 +1,7 @@
 // The table of the engine's kernels for the instruction set that the including file is compiled for.
 #include <type_traits>
 
+#include "cpu/cost_volume.h"
 #include "cpu/engine.h"
 #include "families/disk.h"
 #include "families/gaussian.h"
@@ -98,6 +99,10 @@ const Kernels<T>& kernels(const char* capability) {
         with_class_family(problem.kernel, [&](const auto& family) {
           class_weights_gradients<LaneOf<T>>(family, problem.parameters, arguments, begin, end);
         });
+      },
+      [](const CostVolumeArguments<T>& arguments) { return CostTiles(arguments).count(arguments.size); },
+      [](const CostVolumeArguments<T>& arguments, int64_t begin, int64_t end) {
+        cost_volume<LaneOf<T>>(arguments, begin, end);
       },
   };
   return table;

@@ -3,6 +3,10 @@
 #include <array>
 #include <cmath>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "cpu/capability.h"
 #include "cpu/kernels.h"
 #include "operators.h"
@@ -18,6 +22,18 @@ ScalarType compute_type(ScalarType type) { return is_16_bit(type) ? ScalarType::
 Tensor readable(const Tensor& tensor) {
   const Tensor converted = to_type(tensor, compute_type(tensor.scalar_type()));
   return converted.size(3) > 1 && converted.stride(3) != 1 ? torch::stable::contiguous(converted) : converted;
+}
+
+// A large result is fresh memory, of which every page of 4 KB faults when it is first written; of 2 MB, few do. Advice
+// alone: where the system has no such pages, nothing changes.
+void ask_for_huge_pages(const Tensor& tensor) {
+#if defined(__linux__)
+  constexpr uintptr_t kHuge = uintptr_t(2) << 20;
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
+  const uintptr_t end = begin + tensor.numel() * tensor.element_size();
+  const uintptr_t first = (begin + kHuge - 1) / kHuge * kHuge, last = end / kHuge * kHuge;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
 }
 
 template <class T>
@@ -183,10 +199,54 @@ class Launcher {
   const Kernels<T>& kernels_;
 };
 
+template <class T>
+void fill_cost_volume(CostVolumeArguments<T> arguments,
+                      const Tensor& image,
+                      const Tensor& target,
+                      const Tensor& bank,
+                      const Tensor& output) {
+  const Kernels<T>& kernels = select_kernels<T>();
+  arguments.image = planes<T>(image);
+  arguments.target = planes<T>(target);
+  arguments.bank = bank.const_data_ptr<T>();
+  arguments.output = output.mutable_data_ptr<T>();
+  parallel(kernels.cost_volume_tiles(arguments),
+           [&](int64_t begin, int64_t end) { kernels.cost_volume(arguments, begin, end); });
+}
+
+Tensor cost_volume(const Tensor& image,
+                   const Tensor& target,
+                   const Tensor& bank,
+                   int64_t radius,
+                   int64_t slack,
+                   int64_t cell,
+                   bool root,
+                   std::string_view padding_name) {
+  const Padding padding = check_cost_volume(image, target, bank, radius, slack, cell, padding_name);
+  const Size size = size_of(image);
+  const int64_t kernels = bank.size(0), shifts = (2 * slack + 1) * (2 * slack + 1);
+  const ScalarType type = compute_type(image.scalar_type());
+  const Tensor output = empty(image, {size.batch, kernels, shifts, size.height / cell, size.width / cell}, type);
+  if (output.numel() == 0) return to_type(output, image.scalar_type());
+  const Tensor taps = torch::stable::contiguous(to_type(bank, type));
+  const auto fill = [&](auto zero) {
+    using T = decltype(zero);
+    const CostVolumeArguments<T> arguments{
+        size, padding, {}, {}, nullptr, kernels, static_cast<int>(radius), slack, cell, root, nullptr};
+    fill_cost_volume<T>(arguments, readable(image), readable(target), taps, output);
+  };
+  if (type == ScalarType::Double)
+    fill(double(0));
+  else
+    fill(float(0));
+  return to_type(output, image.scalar_type());
+}
+
 // float16 and bfloat16 are computed in float32.
 struct Device {
   static ScalarType compute_type(ScalarType type) { return cpu::compute_type(type); }
   static Tensor readable(const Tensor& tensor) { return cpu::readable(tensor); }
+  static void advise(const Tensor& tensor) { ask_for_huge_pages(tensor); }
 
   template <class F>
   static void with_launcher(const Blur& blur, const Size& size, const F& f) {
@@ -204,4 +264,7 @@ const char* capability_name() { return select_kernels<float>().capability; }
 }  // namespace cpu
 }  // namespace reblur
 
-STABLE_TORCH_LIBRARY_IMPL(reblur_ops, CPU, library) { reblur::Operators<reblur::cpu::Device>::register_in(library); }
+STABLE_TORCH_LIBRARY_IMPL(reblur_ops, CPU, library) {
+  reblur::Operators<reblur::cpu::Device>::register_in(library);
+  library.impl("cost_volume", TORCH_BOX(&reblur::cpu::cost_volume));
+}

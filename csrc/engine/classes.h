@@ -16,6 +16,9 @@ constexpr int kMaxRadius = 15;
 // Largest radius of analytic families, whose weights are computed where they are used.
 constexpr int kMaxAnalyticRadius = 64;
 
+// Largest displacement that a cost volume tries.
+constexpr int kMaxSlack = 8;
+
 REBLUR_HOST_DEVICE constexpr int class_count(int radius) { return (radius + 1) * (radius + 2) / 2; }
 
 // Of class (a, b) or (b, a).

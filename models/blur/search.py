@@ -10,13 +10,14 @@ from torch.nn import functional as F
 import reblur_ops
 
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_same_size, pad_to_multiple
-from .disks import rms_of_disks
+from .disks import disk_tap_weights, rms_of_disks
 from .light import Light, decode
 
 STEP = 0.25  # pixels from one candidate to the next, up to where GROWTH makes a larger step
 GROWTH = 1.1  # from one candidate to the next: what tells disks apart is the ratio of their radii
 CELL = 2  # pixels; errors are compared in cells of this side: radii need no finer grid
 LOW_PASS = 31  # pixels; means over such windows hardly depend on the blur: the gain is fitted to them
+TOGETHER = 8  # candidates that share a pass over the image, as their errors at all displacements take memory
 NOISE = 1 / 255  # error that noise and rounding explain
 SHARPNESS = 8.0  # how much likelier a candidate is whose error is smaller by a factor of e, as a logarithm
 SPREAD = 0.5  # pixels; a radius known to this has half the confidence
@@ -96,28 +97,17 @@ def matching_costs(
     """
     values, target = decode(sharp, light), decode(blurry, light)
     values, target = pad_to_multiple(match_exposure(values, target), CELL), pad_to_multiple(target, CELL)
+    radius = max(1, math.ceil(float(candidates.max())))
+    bank = disk_tap_weights(candidates[:, None, None, None], radius)[..., 0, 0]
     costs = []
-    for coc in candidates:
-        disk = coc.expand(values.shape[0], 1, *values.shape[2:])
-        blurred = reblur_ops.disk_blur(values, disk, max_radius=max(1, math.ceil(float(coc))), padding="replicate")
-        costs.append(_window_error(_perceived(blurred, light), _perceived(target, light), window, slack))
+    for disks in bank.split(len(bank) if slack == 0 else TOGETHER):
+        # The root of light is near sRGB, in which errors count about as the eye sees them, and far cheaper.
+        errors = reblur_ops.cost_volume(
+            values, target, disks, radius, slack=slack, cell=CELL, root=light != "srgb", padding="replicate"
+        )
+        logarithms = errors.add_(NOISE**2).log_()
+        costs.append(box_mean(logarithms.flatten(1, 2), window // CELL | 1).view(errors.shape).amin(2))
     return torch.cat(costs, dim=1)
-
-
-def _perceived(values: Tensor, light: Light) -> Tensor:
-    """Values in which errors count about as the eye sees them: the root of light, near sRGB and far cheaper."""
-    return values if light == "srgb" else values.clamp_min(0).sqrt()
-
-
-def _window_error(image: Tensor, target: Tensor, window: int, slack: int) -> Tensor:
-    """The smallest mean logarithm of the error in a window over all shifts within the slack, (N, 1, H/2, W/2)."""
-    height, width = image.shape[2:]
-    padded = F.pad(image, (slack,) * 4, mode="replicate")
-    side = range(2 * slack + 1)
-    shifted = [padded[..., y : y + height, x : x + width] for y in side for x in side]
-    errors = [F.avg_pool2d((image - target).square().mean(1, keepdim=True), CELL) for image in shifted]
-    costs = box_mean((torch.cat(errors, dim=1) + NOISE**2).log(), window // CELL | 1)
-    return costs.amin(1, keepdim=True)
 
 
 def match_exposure(values: Tensor, target: Tensor) -> Tensor:
@@ -166,9 +156,33 @@ def box_mean(planes: Tensor, side: int) -> Tensor:
     """Means over square windows of an odd side, cut off at the borders; one direction after the other."""
     if side == 1:
         return planes
-    reach = side // 2
-    rows = F.avg_pool2d(planes, (side, 1), 1, (reach, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, side), 1, (0, reach), count_include_pad=False)
+    for dim in (2, 3):
+        count = box_sum(planes.new_ones(planes.shape[dim]), side, 0).view(-1, *[1] * (3 - dim))
+        planes = box_sum(planes, side, dim).div_(count)
+    return planes
+
+
+def box_sum(values: Tensor, side: int, dim: int) -> Tensor:
+    """Sums over runs of an odd side around each place of a dimension, cut off at the borders.
+
+    Of runs of 1, 2, 4 … those are added up that make the side: a few additions whatever its length.
+    """
+    size, reach = values.shape[dim], side // 2
+    border = [*values.shape[:dim], reach, *values.shape[dim + 1 :]]
+    runs = torch.cat([values.new_zeros(border), values, values.new_zeros(border)], dim)
+    total, begin, length = None, 0, 1
+    while True:
+        if side & length:
+            run = runs.narrow(dim, begin, size)
+            total = run if total is None else total + run
+            begin += length
+        length *= 2
+        if length > side:
+            assert total is not None
+            return total
+        runs = runs.narrow(dim, 0, runs.shape[dim] - length // 2) + runs.narrow(
+            dim, length // 2, runs.shape[dim] - length // 2
+        )
 
 
 def _check_options(max_radius: float, window: int, slack: int) -> None:

@@ -138,7 +138,11 @@ def spoken_name(demangled: str) -> str:
     arguments = [argument for argument in arguments if not re.match(r"\w*Shape<", argument)]
     arguments.sort(key=lambda a: 0 if "Family" in a or "<" in a else 1 if a in SCALARS.values() else 2)
     words = [
-        re.sub(r"^(\w+)Family(?:<(.*)>)?$", lambda m: f"{m[1].lower()} {spoken_radii(m[2] or '')}".strip(), argument)
+        re.sub(
+            r"^(?:Sampled)?(\w+)Family(?:<(.*)>)?$",
+            lambda m: f"{m[1].lower()} {spoken_radii(m[2] or '')}".strip(),
+            argument,
+        )
         for argument in arguments
     ]
     return f"{kernel} ({', '.join(words)})" if words else kernel

@@ -4,6 +4,7 @@
 // A Device offers, as static functions,
 //   compute_type(type)           in which its kernels write results for tensors of a type;
 //   readable(tensor)             the tensor as its kernels can read it;
+//   advise(tensor)               tells the system what the fresh memory of a result is for;
 //   with_launcher(blur, size, f) calls f with a launcher for the type of the parameters.
 // A launcher, whose tensors are readable or results:
 //   gather(image, output), scatter(image, output)
@@ -157,7 +158,9 @@ class Operators {
   static Tensor allocate(const Tensor& like, int64_t channels, bool wanted = true) {
     const ScalarType type = Device::compute_type(like.scalar_type());
     if (!wanted) return empty(like, {0}, type);
-    return empty(like, {like.size(0), channels, like.size(2), like.size(3)}, type);
+    const Tensor result = empty(like, {like.size(0), channels, like.size(2), like.size(3)}, type);
+    Device::advise(result);
+    return result;
   }
 
   static ParameterGradients allocate_gradients(const Blur& blur, const Needed& needed) {

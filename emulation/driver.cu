@@ -80,16 +80,18 @@ template <class T>
 class Workspace {
  public:
   Workspace(const KernelOptions& kernel, const Size& size)
-      : planes_(new Accumulation<T>[size.batch * state_planes(kernel) * size.height * size.width]),
+      : layout_(kernel, size),
+        states_(new Accumulation<T>[layout_.elements(size.batch)]),
         reach_(new int[reach_tiles(size)]),
         canvas_(new Accumulation<T>[size.batch * size.channels * (size.height + 2 * kernel.radius()) *
                                     (size.width + 2 * kernel.radius())]) {}
 
-  States<T> states() const { return {planes_.get(), reach_.get()}; }
+  States<T> states() const { return {layout_, states_.get(), reach_.get()}; }
   Accumulation<T>* canvas() const { return canvas_.get(); }
 
  private:
-  std::unique_ptr<Accumulation<T>[]> planes_;
+  StatesLayout layout_;
+  std::unique_ptr<Accumulation<T>[]> states_;
   std::unique_ptr<int[]> reach_;
   std::unique_ptr<Accumulation<T>[]> canvas_;
 };
@@ -108,7 +110,7 @@ struct Operators {
     const Tensor<T> class_weights, class_weights_grad_parameters, class_weights_grad_weights;
     problem.parameters[0] = parameters.readable();
     problem.parameters[1] = weights.readable();
-    const bool analytic = problem.kernel.is_analytic();
+    const bool passes_states = has_class_weights(problem.kernel);
 
     const GatherArguments<T> gather = {size, padding, image.readable(), output.planes()};
     check(launch_gather(problem, gather, nullptr), "gather");
@@ -120,15 +122,15 @@ struct Operators {
                                                 image.readable(),
                                                 grad_output.readable(),
                                                 {grad_parameters.planes(), grad_weights.planes()},
-                                                analytic ? nullptr : together.states().planes};
+                                                passes_states ? together.states() : States<T>{}};
     check(launch_parameter_gradients(problem, gradients, nullptr), "parameter gradients");
-    if (analytic) check(launch_states(problem, StatesArguments<T>{size, together.states()}, nullptr), "states");
+    if (!passes_states) check(launch_states(problem, StatesArguments<T>{size, together.states()}, nullptr), "states");
     ScatterArguments<T> scatter = {
         size, padding, together.states(), grad_output.readable(), grad_image.planes(), together.canvas()};
     check(launch_scatter(problem, scatter, nullptr), "scatter");
 
     // Each gradient alone.
-    gradients.states = nullptr;
+    gradients.states = {};
     gradients.grad_parameters[0] = grad_parameters_alone.planes();
     gradients.grad_parameters[1] = {};
     check(launch_parameter_gradients(problem, gradients, nullptr), "gradient to parameters");
@@ -141,7 +143,7 @@ struct Operators {
     scatter = {size, padding, apart.states(), grad_output.readable(), grad_image_alone.planes(), apart.canvas()};
     check(launch_scatter(problem, scatter, nullptr), "scatter alone");
 
-    if (!analytic) {
+    if (!problem.kernel.is_analytic()) {
       const ClassWeightsArguments<T> public_weights = {size, class_weights.planes()};
       check(launch_class_weights(problem, public_weights, nullptr), "class weights");
       const ClassWeightsGradientsArguments<T> weights_gradients = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+CSRC = ROOT / "csrc"
 INCLUDE = Path(__file__).parent / "include"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # A variable that is read before it is written is no NaN but -1.7e38, not by chance the right value.
@@ -23,13 +24,13 @@ def compiler() -> str | None:
     return shutil.which("g++")
 
 
-def build(sources: Iterable[Path], program: Path, flags: Iterable[str] = ()) -> Path:
-    """Compile and link `sources`, C++ or CUDA, with the stand-ins and csrc on the include path.
+def build(sources: Iterable[Path], program: Path, flags: Iterable[str] = (), csrc: Path = CSRC) -> Path:
+    """Compile and link `sources`, C++ or CUDA, with the stand-ins and `csrc` on the include path.
 
     Raises:
         RuntimeError: they do not compile; with what the compiler says.
     """
-    command = [compiler() or "g++", *FLAGS, f"-I{INCLUDE}", f"-I{ROOT / 'csrc'}", *flags, "-o", str(program)]
+    command = [compiler() or "g++", *FLAGS, f"-I{INCLUDE}", f"-I{csrc}", *flags, "-o", str(program)]
     result = subprocess.run([*command, "-x", "c++", *map(str, sources)], capture_output=True, text=True, timeout=600)
     if result.returncode != 0:
         raise RuntimeError(result.stderr)

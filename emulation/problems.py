@@ -174,7 +174,7 @@ def _header(tensor: Tensor) -> bytes:
 
 def all_cases() -> list[Case]:
     """Every value of every option, with all others somewhere."""
-    return [*seeds_cases(), *large_radius_cases(), *radial_cases(), *tap_cases(), *analytic_cases()]
+    return [*seeds_cases(), *interior_cases(), *large_radius_cases(), *radial_cases(), *tap_cases(), *analytic_cases()]
 
 
 def seeds_cases() -> Iterator[Case]:
@@ -197,6 +197,16 @@ def seeds_cases() -> Iterator[Case]:
             padding=padding,
             layout=LAYOUTS[(i + j + 2 * k) % 4],
         )
+
+
+def interior_cases() -> Iterator[Case]:
+    """Images that have tiles whose surroundings lie inside, too."""
+    for family, radii, dtype, layout in (
+        ("seeds", PUBLISHED_RADII, torch.float32, "sliced"),
+        ("disk", (7,), torch.bfloat16, "channels_last"),
+        ("radial", (2,), torch.float64, "contiguous"),
+    ):
+        yield Case(dtype, 40, 110, family=family, radii=radii, batch=1, padding="reflect", layout=layout)
 
 
 def large_radius_cases() -> Iterator[Case]:

@@ -48,42 +48,65 @@ __device__ __forceinline__ int block_max(int value) {
 }
 constexpr size_t kBlockMaxBytes = kWarps * sizeof(int);
 
-// The sums of the image over the taps (±a, ±b) of a pixel, a along y, b along x, for a group of channels.
-template <class T>
+// The sums of the image over the taps (±a, ±b) of a pixel, a along y, b along x, for a group of channels. Where
+// kInterior all of them lie inside the image.
+template <class T, bool kInterior>
 class TapSums {
  public:
   __device__ __forceinline__
   TapSums(const StridedPlanes<const T>& image, const Size& size, Padding padding, const Pixel& pixel)
       : image_(image), size_(size), padding_(padding), pixel_(pixel) {}
 
-  __device__ __forceinline__ void begin_row(int a) {
-    rows_[0] = int(padded_index(pixel_.y - a, size_.height, padding_));
-    rows_[1] = a == 0 ? -1 : int(padded_index(pixel_.y + a, size_.height, padding_));
+  // Row a of the window, for the channels from c on.
+  __device__ __forceinline__ void begin_row(int a, int64_t c) {
+    above_ = row(pixel_.y - a, c);
+    below_ = a == 0 ? nullptr : row(pixel_.y + a, c);
   }
 
-  __device__ __forceinline__ void add(int b, int64_t c, int channels, Accumulation<T> sums[kGroup]) const {
-    const int columns[] = {int(padded_index(pixel_.x - b, size_.width, padding_)),
-                           b == 0 ? -1 : int(padded_index(pixel_.x + b, size_.width, padding_))};
+  __device__ __forceinline__ void add(int b, int channels, Accumulation<T> sums[kGroup]) const {
     static_for<kGroup>([&](auto i) { sums[decltype(i)::value] = Accumulation<T>(0); });
-    for (const int row : rows_) {
-      for (const int column : columns) {
-        if (row < 0 || column < 0) continue;
-        const T* at = image_.at(pixel_.n, c, row, column);
-        static_for<kGroup>([&](auto i) {
-          constexpr int kI = decltype(i)::value;
-          if (kI < channels) sums[kI] += load(at + kI * image_.channel_stride);
-        });
-      }
-    }
+    add_column(pixel_.x - b, channels, sums);
+    if (b != 0) add_column(pixel_.x + b, channels, sums);
   }
 
  private:
+  // Its column 0; nullptr for a row of zeros.
+  __device__ __forceinline__ const T* row(int y, int64_t c) const {
+    const int source = kInterior ? y : padded_index<int>(y, int(size_.height), padding_);
+    return source < 0 ? nullptr : image_.at(pixel_.n, c, source, 0);
+  }
+
+  __device__ __forceinline__ void add_column(int x, int channels, Accumulation<T> sums[kGroup]) const {
+    const int source = kInterior ? x : padded_index<int>(x, int(size_.width), padding_);
+    if (!kInterior && source < 0) return;
+    const int64_t offset = source * image_.column_stride;
+    if (kInterior || above_) add_pixel(above_ + offset, channels, sums);
+    if (below_) add_pixel(below_ + offset, channels, sums);
+  }
+
+  __device__ __forceinline__ void add_pixel(const T* at, int channels, Accumulation<T> sums[kGroup]) const {
+    static_for<kGroup>([&](auto i) {
+      constexpr int kI = decltype(i)::value;
+      if (kI < channels) sums[kI] += load(at + kI * image_.channel_stride);
+    });
+  }
+
   const StridedPlanes<const T>& image_;
   const Size& size_;
   Padding padding_;
   Pixel pixel_;
-  int rows_[2];  // -1 for none
+  const T *above_ = nullptr, *below_ = nullptr;
 };
+
+// Calls f with the tap sums of a pixel whose kernel has a reach.
+template <class T, class F>
+__device__ __forceinline__ void with_tap_sums(
+    const StridedPlanes<const T>& image, const Size& size, Padding padding, const Pixel& p, int reach, F&& f) {
+  if (p.y >= reach && p.y + reach < size.height && p.x >= reach && p.x + reach < size.width)
+    f(TapSums<T, true>(image, size, padding, p));
+  else
+    f(TapSums<T, false>(image, size, padding, p));
+}
 
 template <class T, class Family>
 __global__ void __launch_bounds__(kThreads, kBlocks)
@@ -94,26 +117,30 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   if (!p.inside) return;
   const auto shape = family.shape(load(parameter.at(p.n, 0, p.y, p.x)));
   const int reach = family.shape_reach(shape);
-  TapSums<T> taps(arguments.image, size, arguments.padding, p);
-  for (int64_t c = 0; c < size.channels; c += kGroup) {
-    const int channels = int(min(int64_t(kGroup), size.channels - c));
-    Value totals[kGroup] = {}, weight = Value(0);
-    for (int a = 0; a <= reach; ++a) {
-      taps.begin_row(a);
-      for (int b = 0; b <= reach; ++b) {
-        const Value value = family.value(shape, Value(a * a + b * b));
-        if (!(value > 0)) break;  // farther in the row there is nothing; and NaN, alone, leaves 0 / 0
-        weight = LaneMath<Value>::fma(Value(multiplicity(a, b)), value, weight);
-        Value sums[kGroup];
-        taps.add(b, c, channels, sums);
-        static_for<kGroup>([&](auto i) {
-          constexpr int kI = decltype(i)::value;
-          totals[kI] = LaneMath<Value>::fma(value, sums[kI], totals[kI]);
-        });
+  with_tap_sums(arguments.image, size, arguments.padding, p, reach, [&](auto taps) {
+    for (int64_t c = 0; c < size.channels; c += kGroup) {
+      const int channels = int(min(int64_t(kGroup), size.channels - c));
+      Value totals[kGroup] = {}, weight = Value(0);
+      for (int a = 0; a <= reach; ++a) {
+        taps.begin_row(a, c);
+        for (int b = 0; b <= reach; ++b) {
+          const Value value = family.value(shape, Value(a * a + b * b));
+          if (!(value > 0)) break;  // farther in the row there is nothing; and NaN, alone, leaves 0 / 0
+          weight = LaneMath<Value>::fma(Value(multiplicity(a, b)), value, weight);
+          Value sums[kGroup];
+          taps.add(b, channels, sums);
+          static_for<kGroup>([&](auto i) {
+            constexpr int kI = decltype(i)::value;
+            totals[kI] = LaneMath<Value>::fma(value, sums[kI], totals[kI]);
+          });
+        }
       }
+      static_for<kGroup>([&](auto i) {
+        constexpr int kI = decltype(i)::value;
+        if (kI < channels) store(totals[kI] / weight, arguments.output.at(p.n, c + kI, p.y, p.x));
+      });
     }
-    for (int i = 0; i < channels; ++i) store(totals[i] / weight, arguments.output.at(p.n, c + i, p.y, p.x));
-  }
+  });
 }
 
 // With F = Σ_c g_c Σ_u f x_c, F' = Σ_c g_c Σ_u ∂f x_c, Z = Σ_u f and Z' = Σ_u ∂f: (F' - F Z' / Z) / Z.
@@ -128,37 +155,38 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   if (!p.inside) return;
   const auto shape = family.shape(load(parameter.at(p.n, 0, p.y, p.x)));
   const int reach = family.shape_reach(shape);
-  TapSums<T> taps(arguments.image, size, arguments.padding, p);
   Value total = Value(0), total_derivative = Value(0), weight = Value(0), weight_derivative = Value(0);
-  for (int64_t c = 0; c == 0 || c < size.channels; c += kGroup) {
-    const int channels = int(min(int64_t(kGroup), size.channels - c));
-    Value grad_output[kGroup];
-    static_for<kGroup>([&](auto i) {
-      constexpr int kI = decltype(i)::value;
-      grad_output[kI] = kI < channels ? load(arguments.grad_output.at(p.n, c + kI, p.y, p.x)) : Value(0);
-    });
-    for (int a = 0; a <= reach; ++a) {
-      taps.begin_row(a);
-      for (int b = 0; b <= reach; ++b) {
-        const Value d2 = Value(a * a + b * b), value = family.value(shape, d2);
-        const Value derivative = family.derivative(shape, d2, value);
-        if (!(value > 0) && derivative == 0) break;
-        if (c == 0) {
-          const Value m = Value(multiplicity(a, b));
-          weight = LaneMath<Value>::fma(m, value, weight);
-          weight_derivative = LaneMath<Value>::fma(m, derivative, weight_derivative);
+  with_tap_sums(arguments.image, size, arguments.padding, p, reach, [&](auto taps) {
+    for (int64_t c = 0; c == 0 || c < size.channels; c += kGroup) {
+      const int channels = int(min(int64_t(kGroup), size.channels - c));
+      Value grad_output[kGroup];
+      static_for<kGroup>([&](auto i) {
+        constexpr int kI = decltype(i)::value;
+        grad_output[kI] = kI < channels ? load(arguments.grad_output.at(p.n, c + kI, p.y, p.x)) : Value(0);
+      });
+      for (int a = 0; a <= reach; ++a) {
+        taps.begin_row(a, c);
+        for (int b = 0; b <= reach; ++b) {
+          const Value d2 = Value(a * a + b * b), value = family.value(shape, d2);
+          const Value derivative = family.derivative(shape, d2, value);
+          if (!(value > 0) && derivative == 0) break;
+          if (c == 0) {
+            const Value m = Value(multiplicity(a, b));
+            weight = LaneMath<Value>::fma(m, value, weight);
+            weight_derivative = LaneMath<Value>::fma(m, derivative, weight_derivative);
+          }
+          Value sums[kGroup], dot = Value(0);
+          taps.add(b, channels, sums);
+          static_for<kGroup>([&](auto i) {
+            constexpr int kI = decltype(i)::value;
+            dot = LaneMath<Value>::fma(grad_output[kI], sums[kI], dot);
+          });
+          total = LaneMath<Value>::fma(value, dot, total);
+          total_derivative = LaneMath<Value>::fma(derivative, dot, total_derivative);
         }
-        Value sums[kGroup], dot = Value(0);
-        taps.add(b, c, channels, sums);
-        static_for<kGroup>([&](auto i) {
-          constexpr int kI = decltype(i)::value;
-          dot = LaneMath<Value>::fma(grad_output[kI], sums[kI], dot);
-        });
-        total = LaneMath<Value>::fma(value, dot, total);
-        total_derivative = LaneMath<Value>::fma(derivative, dot, total_derivative);
       }
     }
-  }
+  });
   const Value gradient = (total_derivative - total * (weight_derivative / weight)) / weight;
   store(gradient, arguments.grad_parameters[0].at(p.n, 0, p.y, p.x));
 }
@@ -181,10 +209,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
         weight = LaneMath<Value>::fma(Value(multiplicity(a, b)), value, weight);
       }
     }
-    const int64_t plane = size.height * size.width;
-    Value* to = states.planes + 2 * p.n * plane + p.y * size.width + p.x;
+    Value* to = states.data + states.layout.offset(p.n, p.y, p.x);
     to[0] = family.number_of(shape);
-    to[plane] = Value(1) / weight;
+    to[StatesLayout::kRun] = Value(1) / weight;
   }
   reach = block_max(reach);
   if (threadIdx.x == 0 && threadIdx.y == 0) states.reach[blockIdx.x] = reach;
@@ -227,23 +254,24 @@ __global__ void __launch_bounds__(kThreads, kBlocks) analytic_scatter_kernel(Fam
   // 2. Every pixel within that reach gives its share.
   const int y = top + int(threadIdx.y), x = left + int(threadIdx.x);
   if (y >= image_height + border || x >= image_width + border) return;
-  const int64_t plane = size.height * size.width;
-  const Value* of_image = states.planes + 2 * tile.n * plane;
   const int begin_x = max(x - reach, 0), end_x = min(x + reach, image_width - 1);
   const int begin_y = max(y - reach, 0), end_y = min(y + reach, image_height - 1);
   for (int64_t c = 0; c < size.channels; c += kGroup) {
     const int channels = int(min(int64_t(kGroup), size.channels - c));
     Value totals[kGroup] = {};
     for (int source_y = begin_y; source_y <= end_y; ++source_y) {
+      const Value* const row_states = states.data + states.layout.offset(tile.n, source_y, 0);
+      const T* const row = image.at(tile.n, c, source_y, 0);
       for (int source_x = begin_x; source_x <= end_x; ++source_x) {
-        const Value* state = of_image + source_y * size.width + source_x;
+        // Runs of two states.
+        const Value* state = row_states + source_x + (source_x & ~(StatesLayout::kRun - 1));
         const int dy = source_y - y, dx = source_x - x;
         // Beyond a Gaussian's window, too, lies nothing.
         if (max(abs(dy), abs(dx)) > radius) continue;
         const Value value = family.value_of(load(state), Value(dy * dy + dx * dx));
         if (value <= 0) continue;
-        const Value weight = value * load(state + plane);
-        const T* at = image.at(tile.n, c, source_y, source_x);
+        const Value weight = value * load(state + StatesLayout::kRun);
+        const T* at = row + source_x * image.column_stride;
         static_for<kGroup>([&](auto i) {
           constexpr int kI = decltype(i)::value;
           if (kI < channels)

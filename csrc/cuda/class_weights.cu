@@ -15,9 +15,28 @@ struct PixelShape {
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 4 : 1) : 8;
 };
 
+// Where the weights go: planes of a tensor, or the states that a scatter reads. at(n, y, x) is where class 0 goes, and
+// stride() how far the next class is from it.
+template <class T>
+struct WeightPlanes {
+  StridedPlanes<T> planes;
+
+  __device__ __forceinline__ T* at(int64_t n, int y, int x) const { return planes.at(n, 0, y, x); }
+  __device__ __forceinline__ int64_t stride() const { return planes.channel_stride; }
+};
+template <class T>
+struct WeightStates {
+  States<T> states;
+
+  __device__ __forceinline__ Accumulation<T>* at(int64_t n, int y, int x) const {
+    return states.data + states.layout.offset(n, y, x);
+  }
+  __device__ __forceinline__ static constexpr int stride() { return StatesLayout::kRun; }
+};
+
 template <class T, class Family, class Weights, class Shape = PixelShape<T, typename Family::Radii>>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) class_weights_kernel(
-    Family launched_family, Parameters<T> parameters, Size size, StridedPlanes<Weights> class_weights) {
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    class_weights_kernel(Family launched_family, Parameters<T> parameters, Size size, Weights target) {
   using Value = Accumulation<T>;
   const Family family = on_device(launched_family);
   const Tile tile = tile_of_block(size, Shape::kWarps, Shape::kWidth);
@@ -25,9 +44,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) class_weights
   if (x >= size.width || y >= size.height) return;
   Value weights[Family::Radii::kClasses];
   family.template prepare<Value>(ParameterLoader<T, Family>(parameters, tile.n, y, x), weights);
-  Weights* to = class_weights.at(tile.n, 0, y, x);
+  auto* to = target.at(tile.n, y, x);
   family.radii.for_each_class(family.radii.max(),
-                              [&](auto k) { store(weights[k.index], to + k.index * class_weights.channel_stride); });
+                              [&](auto k) { store(weights[k.index], to + k.index * target.stride()); });
 }
 
 template <class T, class Family, class Shape = PixelShape<T, typename Family::Radii>>
@@ -52,10 +71,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 }
 
 template <class T, class Weights>
-cudaError_t launch(const Problem<T>& problem,
-                   const Size& size,
-                   const StridedPlanes<Weights>& class_weights,
-                   cudaStream_t stream) {
+cudaError_t launch(const Problem<T>& problem, const Size& size, const Weights& target, cudaStream_t stream) {
   if (is_empty(size)) return cudaSuccess;
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
@@ -70,7 +86,7 @@ cudaError_t launch(const Problem<T>& problem,
                         family,
                         Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
                         size,
-                        class_weights);
+                        target);
   });
 }
 
@@ -80,18 +96,15 @@ template <class T>
 cudaError_t launch_class_weights(const Problem<T>& problem,
                                  const ClassWeightsArguments<T>& arguments,
                                  cudaStream_t stream) {
-  return launch<T, T>(problem, arguments.size, arguments.class_weights, stream);
+  return launch(problem, arguments.size, WeightPlanes<T>{arguments.class_weights}, stream);
 }
 
 template <class T>
 cudaError_t launch_states(const Problem<T>& problem, const StatesArguments<T>& arguments, cudaStream_t stream) {
   const Size& size = arguments.size;
   if (is_empty(size)) return cudaSuccess;
-  if (problem.kernel.is_analytic()) return launch_analytic_states(problem, arguments, stream);
-  const int64_t plane = size.height * size.width;
-  const StridedPlanes<Accumulation<T>> planes = {
-      arguments.states.planes, state_planes(problem.kernel) * plane, plane, size.width, 1};
-  return launch<T, Accumulation<T>>(problem, size, planes, stream);
+  if (!has_class_weights(problem.kernel)) return launch_analytic_states(problem, arguments, stream);
+  return launch(problem, size, WeightStates<T>{arguments.states}, stream);
 }
 
 template <class T>
@@ -99,7 +112,7 @@ cudaError_t launch_class_weights_gradients(const Problem<T>& problem,
                                            const ClassWeightsGradientsArguments<T>& arguments,
                                            cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;
-  return with_family(problem.kernel, [&](const auto& family) {
+  return with_class_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = PixelShape<T, typename Family::Radii>;
     return launch_tiles(class_weights_gradients_kernel<T, Family>,

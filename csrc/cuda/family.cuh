@@ -5,6 +5,7 @@
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 #include "families/radial.h"
+#include "families/sampled.h"
 #include "families/seeds.h"
 #include "families/taps.h"
 
@@ -32,9 +33,9 @@ inline DynamicRadii dynamic_radii(const KernelOptions& kernel) {
   return radii;
 }
 
-// Calls f with a family that has class weights, as a kernel takes it.
+// Calls f with a family whose parameters give class weights, as a kernel takes it.
 template <class F>
-cudaError_t with_family(const KernelOptions& kernel, F&& f) {
+cudaError_t with_class_family(const KernelOptions& kernel, F&& f) {
   if (kernel.family == FamilyName::kSeeds) {
     if (is_published(kernel)) return f(SeedsFamily<PublishedRadii>{{{}, kernel.square}});
     return f(SeedsFamily<DynamicRadii>{{dynamic_radii(kernel), kernel.square}});
@@ -48,12 +49,20 @@ cudaError_t with_family(const KernelOptions& kernel, F&& f) {
   return f(RadialFamily<DynamicRadii>{{dynamic_radii(kernel), kernel.square}, kernel.normalization});
 }
 
+// The same, or an analytic family of the radius that is compiled: all that `has_class_weights`.
+template <class F>
+cudaError_t with_family(const KernelOptions& kernel, F&& f) {
+  if (kernel.family == FamilyName::kGaussian) return f(SampledGaussianFamily<LargestRadius>{{{}, true}});
+  if (kernel.family == FamilyName::kDisk) return f(SampledDiskFamily<LargestRadius>{{{}, true}});
+  return with_class_family(kernel, f);
+}
+
 // Calls f with what the classes of such a family are, whichever it is.
 template <class F>
 cudaError_t with_classes(const KernelOptions& kernel, F&& f) {
   const bool compiled =
       kernel.family == FamilyName::kSeeds ? is_published(kernel) : kernel.radius() == LargestRadius::kMax;
-  if (compiled) return f(ClassFamily<LargestRadius>{{}, kernel.square});
+  if (compiled) return f(ClassFamily<LargestRadius>{{}, kernel.square || kernel.is_analytic()});
   return f(ClassFamily<DynamicRadii>{dynamic_radii(kernel), kernel.square});
 }
 

@@ -60,9 +60,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
       Value totals[kPixels];
       static_for<kPixels>([&](auto p) { totals[decltype(p)::value] = Value(0); });
       const Value* at = shared + i * tile_elements(kHeight, kWidth, radius) + row * pitch + threadIdx.x;
-      for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
-        constexpr int kP = decltype(p)::value;
-        if (family.reaches(a, b)) totals[kP] = LaneMath<Value>::fma(weights[kP][class_index(a, b)], sum, totals[kP]);
+      with_support(family, [&](auto reaches) {
+        for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
+          constexpr int kP = decltype(p)::value;
+          if (reaches(a, b)) totals[kP] = LaneMath<Value>::fma(weights[kP][class_index(a, b)], sum, totals[kP]);
+        });
       });
       static_for<kPixels>([&](auto p) {
         constexpr int kP = decltype(p)::value;
@@ -78,7 +80,7 @@ template <class T>
 cudaError_t launch_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream) {
   const Size& size = arguments.size;
   if (is_empty(size) || size.channels == 0) return cudaSuccess;
-  if (problem.kernel.is_analytic()) return launch_analytic_gather(problem, arguments, stream);
+  if (!has_class_weights(problem.kernel)) return launch_analytic_gather(problem, arguments, stream);
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = GatherKernelShape<T, typename Family::Radii>;

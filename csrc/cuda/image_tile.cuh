@@ -7,6 +7,9 @@
 namespace reblur {
 namespace cuda {
 
+// Channels in shared memory at a time, at most: those of a colour image take one barrier.
+constexpr int kMaxStage = 3;
+
 // Shape of a block that passes over the image: a warp is 32 neighbours in x, and a thread has kPixels neighbours in y,
 // which share the sums along each row.
 template <class T, class Radii>
@@ -15,7 +18,6 @@ struct GatherShape {
   // crowd the cache.
   static constexpr int kPixels = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? 2 : 1;
   static constexpr int kWidth = kWarpLanes;
-  static constexpr int kStage = 3;  // channels in shared memory at a time: those of a colour image take one barrier
 };
 
 // The size of one channel's tile with `radius` pixels more on each side.
@@ -30,7 +32,7 @@ template <class Shape, class Kernel, class Family, class T, class Arguments>
 cudaError_t launch_image_tiles(
     Kernel kernel, const Family& family, const Problem<T>& problem, const Arguments& arguments, cudaStream_t stream) {
   const int64_t channels = arguments.size.channels;
-  const int stage = channels < Shape::kStage ? int(channels) : Shape::kStage;
+  const int stage = channels < kMaxStage ? int(channels) : kMaxStage;
   const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
   return launch_tiles(kernel,
                       arguments.size,
@@ -60,22 +62,50 @@ __device__ __forceinline__ void load_tiles(const StridedPlanes<const T>& image, 
                                            Accumulation<T>* to  // [channels, height + 2R, width + 2R]
 ) {
   const int pitch = tile_pitch(width, radius), rows = height + 2 * radius;
+  const int left = tile.x - radius, top = tile.y - radius;
+  if (left >= 0 && top >= 0 && left + pitch <= size.width && top + rows <= size.height) {
+    // Nothing to decide in the interior: pointers run down the columns.
+    const int64_t from_step = blockDim.y * image.row_stride;
+    const int to_step = blockDim.y * pitch;
+    for (int column = threadIdx.x; column < pitch; column += kWarpLanes) {
+      const T* from = image.at(tile.n, c, top + int(threadIdx.y), left + column);
+      Accumulation<T>* target = to + threadIdx.y * pitch + column;
+      for (int row = threadIdx.y; row < rows; row += blockDim.y, from += from_step, target += to_step) {
+        static_for<kMaxStage>([&](auto i) {
+          constexpr int kI = decltype(i)::value;
+          if (kI < channels) target[kI * rows * pitch] = load(from + kI * image.channel_stride);
+        });
+      }
+    }
+    return;
+  }
   for (int column = threadIdx.x; column < pitch; column += kWarpLanes) {
-#if defined(REBLUR_FAULT_TILE_COLUMN)
-    const int x = tile.x - radius + column + 1;
-#else
-    const int x = tile.x - radius + column;
-#endif
+    const int x = left + column;
     // Farther beyond the border than any pixel's kernel reaches is nobody's, and has no index inside.
     const int64_t source_x = x < size.width + radius ? padded_index(x, size.width, padding) : -1;
     for (int row = threadIdx.y; row < rows; row += blockDim.y) {
-      const int y = tile.y - radius + row;
+      const int y = top + row;
       const int64_t source_y = y < size.height + radius ? padded_index(y, size.height, padding) : -1;
       const bool inside = source_x >= 0 && source_y >= 0;
       const T* from = image.at(tile.n, c, inside ? source_y : 0, inside ? source_x : 0);
       for (int i = 0; i < channels; ++i)
         to[(i * rows + row) * pitch + column] = inside ? load(from + i * image.channel_stride) : Accumulation<T>(0);
     }
+  }
+}
+
+// Calls f(reaches), where reaches(a, b) tells whether a family has a weight at that class: known when compiling for
+// radii that are, so that the loop over the taps holds no branch.
+template <class Family, class F>
+__device__ __forceinline__ void with_support(const Family& family, F&& f) {
+  if constexpr (kStatic<typename Family::Radii>) {
+    constexpr int kRadius = decltype(family.radii.max())::value;
+    if (family.square)
+      f([](auto, auto) { return IntConstant<1>{}; });
+    else
+      f([](auto a, auto b) { return IntConstant<within_disk(decltype(a)::value, decltype(b)::value, kRadius)>{}; });
+  } else {
+    f([&](int a, int b) { return family.reaches(a, b); });
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include "engine/classes.h"
 #include "engine/problem.h"
+#include "engine/radii.h"
 
 namespace reblur {
 namespace cuda {
@@ -41,17 +42,45 @@ struct Problem {
                                          // [N, R+1, H, W]; σ or ρ [N, 1, H, W]
 };
 
-// What a scatter reads of every pixel's kernel, instead of its parameters: the class weights; of analytic families the
-// number that gives their shape, and 1 / Σ f.
-inline int state_planes(const KernelOptions& kernel) { return kernel.is_analytic() ? 2 : class_count(kernel.radius()); }
+// Whether a pixel's kernel is kept as class weights. Analytic families are computed tap by tap instead, but for the one
+// radius whose classes are compiled into registers.
+inline bool has_class_weights(const KernelOptions& kernel) {
+  return !kernel.is_analytic() || kernel.radius() == PublishedRadii::kMax;
+}
 
-// Analytic families keep beside them how far any kernel of a tile of pixels reaches: the number of tiles.
+// What a scatter reads of every pixel's kernel, instead of its parameters: the class weights; of families without, the
+// number that gives their shape, and 1 / Σ f.
+//
+// Laid out as [N, H, ⌈W / 32⌉, states, 32]: a warp reads or writes one state of 32 neighbours at a time, and all states
+// of a pixel lie at distances known when compiling.
+struct StatesLayout {
+  static constexpr int kRun = 32;
+
+  int64_t states, runs, rows;  // runs of a row, rows of an image
+
+  StatesLayout() = default;
+  StatesLayout(const KernelOptions& kernel, const Size& size)
+      : states(has_class_weights(kernel) ? class_count(kernel.radius()) : 2),
+        runs((size.width + kRun - 1) / kRun),
+        rows(size.height) {}
+
+  REBLUR_HOST_DEVICE int64_t row_stride() const { return runs * states * kRun; }
+  int64_t elements(int64_t images) const { return images * rows * row_stride(); }
+
+  // Of state 0; the next one is kRun further.
+  REBLUR_HOST_DEVICE int64_t offset(int64_t n, int y, int x) const {
+    return ((n * rows + y) * runs + x / kRun) * states * kRun + x % kRun;
+  }
+};
+
+// Families without class weights keep beside them how far any kernel of a tile of pixels reaches: the number of tiles.
 int64_t reach_tiles(const Size& size);
 
 template <class T>
 struct States {
-  Accumulation<T>* planes;  // [N, state_planes, H, W], contiguous; nullptr where not wanted
-  int* reach;               // [reach_tiles], of analytic families
+  StatesLayout layout;
+  Accumulation<T>* data;  // nullptr where not wanted
+  int* reach;             // [reach_tiles], of families without class weights
 };
 
 template <class T>
@@ -69,7 +98,7 @@ struct ParameterGradientsArguments {
   StridedPlanes<const T> image;         // [N, C, H, W]
   StridedPlanes<const T> grad_output;   // [N, C, H, W]
   StridedPlanes<T> grad_parameters[2];  // like the parameters; each may be unwanted
-  Accumulation<T>* states;              // of families with class weights, as by-product; nullptr where not wanted
+  States<T> states;                     // of families with class weights, as by-product; may be unwanted
 };
 
 template <class T>
@@ -79,7 +108,7 @@ struct ScatterArguments {
   States<T> states;
   StridedPlanes<const T> image;  // [N, C, H, W]
   StridedPlanes<T> output;       // [N, C, H, W]
-  Accumulation<T>* canvas;       // of analytic families, unless the padding is zeros: [N, C, H + 2R, W + 2R]
+  Accumulation<T>* canvas;  // of families without class weights, unless the padding is zeros: [N, C, H + 2R, W + 2R]
 };
 
 template <class T>
@@ -128,7 +157,7 @@ cudaError_t launch_class_weights_gradients(const Problem<T>& problem,
                                            const ClassWeightsGradientsArguments<T>& arguments,
                                            cudaStream_t stream);
 
-// The same for analytic families, which the launchers above call.
+// The same for analytic families without class weights, which the launchers above call.
 template <class T>
 cudaError_t launch_analytic_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream);
 template <class T>

@@ -62,7 +62,7 @@ class Launcher {
   }
 
   void parameter_gradients(const Tensor& image, const Tensor& grad, const ParameterGradients& results) const {
-    parameter_gradients(image, grad, results, nullptr);
+    parameter_gradients(image, grad, results, {});
   }
 
   void scatter(const Tensor& image, const Tensor& output) const {
@@ -77,9 +77,9 @@ class Launcher {
                         const Tensor& grad_image,
                         const ParameterGradients& results) const {
     const StatesMemory memory(*this);
-    const bool analytic = blur_.kernel.is_analytic();
-    parameter_gradients(image, grad, results, analytic ? nullptr : memory.states.planes);
-    if (analytic) check_launch(launch_states<T>(problem_, {size_, memory.states}, stream_), "states");
+    const bool passes_states = has_class_weights(blur_.kernel);
+    parameter_gradients(image, grad, results, passes_states ? memory.states : States<T>{});
+    if (!passes_states) check_launch(launch_states<T>(problem_, {size_, memory.states}, stream_), "states");
     scatter(grad, grad_image, memory.states);
   }
 
@@ -104,21 +104,21 @@ class Launcher {
 
   // What launch_states writes and launch_scatter reads.
   struct StatesMemory {
-    Tensor planes, reach;
+    StatesLayout layout;
+    Tensor values, reach;
     States<T> states;
 
     explicit StatesMemory(const Launcher& launcher)
-        : planes(empty(
-              launcher.blur_.parameters,
-              {launcher.size_.batch, state_planes(launcher.blur_.kernel), launcher.size_.height, launcher.size_.width},
-              kAccumulation)),
+        : layout(launcher.blur_.kernel, launcher.size_),
+          values(empty(launcher.blur_.parameters, {layout.elements(launcher.size_.batch)}, kAccumulation)),
           reach(empty(launcher.blur_.parameters, {launcher.reach_count()}, ScalarType::Int)),
-          states{data(planes),
-                 launcher.blur_.kernel.is_analytic() ? static_cast<int*>(reach.mutable_data_ptr()) : nullptr} {}
+          states{layout,
+                 data(values),
+                 has_class_weights(launcher.blur_.kernel) ? nullptr : static_cast<int*>(reach.mutable_data_ptr())} {}
   };
 
   int64_t reach_count() const {
-    const int64_t tiles = blur_.kernel.is_analytic() ? reach_tiles(size_) : 0;
+    const int64_t tiles = has_class_weights(blur_.kernel) ? 0 : reach_tiles(size_);
     if (tiles < 0) throw std::runtime_error("reblur_ops: scatter was not launched: the image is too large for a grid");
     return tiles;
   }
@@ -126,7 +126,7 @@ class Launcher {
   void parameter_gradients(const Tensor& image,
                            const Tensor& grad,
                            const ParameterGradients& results,
-                           Accumulation<T>* states) const {
+                           const States<T>& states) const {
     const auto& [parameters, weights] = results;
     const ParameterGradientsArguments<T> arguments{size_,
                                                    blur_.padding,
@@ -137,11 +137,11 @@ class Launcher {
     check_launch(launch_parameter_gradients(problem_, arguments, stream_), "parameter gradients");
   }
 
-  // Analytic families scatter onto a canvas with a border, which is then folded, unless the padding is zeros.
+  // Families without class weights scatter onto a canvas with a border, which is then folded, unless the padding is zeros.
   void scatter(const Tensor& image, const Tensor& output, const States<T>& states) const {
     std::optional<Tensor> canvas;
     const int64_t border = 2 * blur_.kernel.radius();
-    if (blur_.kernel.is_analytic() && blur_.padding != Padding::kZeros)
+    if (!has_class_weights(blur_.kernel) && blur_.padding != Padding::kZeros)
       canvas = empty(image, {size_.batch, size_.channels, size_.height + border, size_.width + border}, kAccumulation);
     const ScatterArguments<T> arguments{
         size_, blur_.padding, states, planes<T>(image), mutable_planes<T>(output), canvas ? data(*canvas) : nullptr};
@@ -158,6 +158,7 @@ class Launcher {
 struct Device {
   static ScalarType compute_type(ScalarType type) { return type; }
   static const Tensor& readable(const Tensor& tensor) { return tensor; }
+  static void advise(const Tensor&) {}
 
   template <class F>
   static void with_launcher(const Blur& blur, const Size& size, const F& f) {

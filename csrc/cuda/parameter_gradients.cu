@@ -54,10 +54,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
         grad_output[kP] = inside ? load(arguments.grad_output.at(tile.n, c + i, y + kP, x)) : Value(0);
       });
       const Value* at = shared + i * tile_elements(kHeight, kWidth, radius) + row * pitch + threadIdx.x;
-      for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
-        constexpr int kP = decltype(p)::value;
-        Value& grad_weight = grad_weights[kP][class_index(a, b)];
-        if (family.reaches(a, b)) grad_weight = LaneMath<Value>::fma(grad_output[kP], sum, grad_weight);
+      with_support(family, [&](auto reaches) {
+        for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
+          constexpr int kP = decltype(p)::value;
+          Value& grad_weight = grad_weights[kP][class_index(a, b)];
+          if (reaches(a, b)) grad_weight = LaneMath<Value>::fma(grad_output[kP], sum, grad_weight);
+        });
       });
     }
   }
@@ -72,9 +74,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
     if constexpr (kKeepsStates) {
       Value weights[Radii::kClasses];
       family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient, weights);
-      const int64_t plane = size.height * size.width;
-      Value* to = arguments.states + tile.n * class_count(radius) * plane + (y + kP) * size.width + x;
-      family.radii.for_each_class(radius, [&](auto k) { to[k.index * plane] = weights[k.index]; });
+      Value* to = arguments.states.data + arguments.states.layout.offset(tile.n, y + kP, x);
+      family.radii.for_each_class(radius, [&](auto k) { to[k.index * StatesLayout::kRun] = weights[k.index]; });
     } else {
       family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient);
     }
@@ -88,12 +89,12 @@ cudaError_t launch_parameter_gradients(const Problem<T>& problem,
                                        const ParameterGradientsArguments<T>& arguments,
                                        cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;  // without channels, parameters still have gradients, all zero
-  if (problem.kernel.is_analytic()) return launch_analytic_gradients(problem, arguments, stream);
+  if (!has_class_weights(problem.kernel)) return launch_analytic_gradients(problem, arguments, stream);
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = ParameterGradientsShape<T, typename Family::Radii>;
-    const auto kernel = arguments.states != nullptr ? &parameter_gradients_kernel<T, Family, true>
-                                                    : &parameter_gradients_kernel<T, Family, false>;
+    const auto kernel = arguments.states.data != nullptr ? &parameter_gradients_kernel<T, Family, true>
+                                                         : &parameter_gradients_kernel<T, Family, false>;
     return launch_image_tiles<Shape>(kernel, family, problem, arguments, stream);
   });
 }

@@ -16,9 +16,27 @@ struct LaneMath {
   using Scalar = Lane;
 
   REBLUR_HOST_DEVICE static Lane abs(Lane x) { return std::fabs(x); }
-  // x if either is NaN.
-  REBLUR_HOST_DEVICE static Lane max(Lane x, Lane y) { return x < y ? y : x; }
-  REBLUR_HOST_DEVICE static Lane min(Lane x, Lane y) { return y < x ? y : x; }
+  // If either is NaN: x, or NaN where a GPU has an instruction for that.
+  REBLUR_HOST_DEVICE static Lane max(Lane x, Lane y) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if constexpr (std::is_same<Lane, float>::value) {
+      float result;
+      asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(x), "f"(y));
+      return result;
+    }
+#endif
+    return x < y ? y : x;
+  }
+  REBLUR_HOST_DEVICE static Lane min(Lane x, Lane y) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if constexpr (std::is_same<Lane, float>::value) {
+      float result;
+      asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(x), "f"(y));
+      return result;
+    }
+#endif
+    return y < x ? y : x;
+  }
   REBLUR_HOST_DEVICE static Lane fma(Lane x, Lane y, Lane z) { return std::fma(x, y, z); }
   // 2^x for x <= 0.
   REBLUR_HOST_DEVICE static Lane exp2(Lane x) {

@@ -1,5 +1,6 @@
 """The CUDA kernels, compiled for the CPU by `emulation`, against the reference in float64."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,21 @@ PUBLISHED = reblur_ops.PUBLISHED_RADII
 FLAGS = ["-g1", "-Og", "-DREBLUR_NO_FORCED_INLINE", "-fno-sanitize=null,alignment"]
 FLAGS += ["-fno-sanitize-address-use-after-scope"]
 FLOAT_ONLY = "-DREBLUR_FOR_EACH_SCALAR(f)=f(float)"
-FAULTS = {"gather": "REBLUR_FAULT_TILE_COLUMN", "scatter": "REBLUR_FAULT_SCATTER_BARRIER"}
+
+
+class Fault(NamedTuple):
+    """A fault that is planted in a copy of the sources: in a file, what stands there and what stands there then."""
+
+    file: str
+    correct: str
+    faulty: str
+
+
+# By the kernel that has the fault.
+FAULTS = {
+    "gather": Fault("image_tile.cuh", "const int x = left + column;", "const int x = left + column + 1;"),
+    "scatter": Fault("scatter.cu", "    __syncthreads();\n    sum_rows(", "    sum_rows("),
+}
 
 
 class Programs(NamedTuple):
@@ -38,17 +53,21 @@ def programs(tmp_path_factory) -> Programs:
     def compile(source: Path, name: str, *flags: str) -> Path:
         return emulator.build([source], folder / f"{name}.o", [*FLAGS, *flags, "-c"])
 
+    def compile_faulty(name: str, fault: Fault) -> Path:
+        csrc = Path(shutil.copytree(emulator.CSRC, folder / f"{name}_fault"))
+        text = (csrc / "cuda" / fault.file).read_text()
+        assert text.count(fault.correct) == 1
+        (csrc / "cuda" / fault.file).write_text(text.replace(fault.correct, fault.faulty))
+        source, target = csrc / "cuda" / f"{name}.cu", folder / f"{name}_fault.o"
+        return emulator.build([source], target, [*FLAGS, FLOAT_ONLY, "-c"], csrc)
+
     def link(name: str, objects: list[Path]) -> Path:
         return emulator.build([], folder / name, [str(path) for path in objects])
 
     with ThreadPoolExecutor(2) as pool:
         correct = {path.stem: pool.submit(compile, path, path.stem) for path in [*KERNELS, DRIVER]}
         driver = pool.submit(compile, DRIVER, "driver_float", FLOAT_ONLY)
-        faulty = {
-            name: pool.submit(compile, source, f"{name}_fault", FLOAT_ONLY, f"-D{FAULTS[name]}")
-            for name, source in ((path.stem, path) for path in KERNELS)
-            if name in FAULTS
-        }
+        faulty = {name: pool.submit(compile_faulty, name, fault) for name, fault in FAULTS.items()}
     objects = {name: future.result() for name, future in correct.items()}
     with_fault = {name: {**objects, "driver": driver.result(), name: faulty[name].result()} for name in FAULTS}
     return Programs(

@@ -181,9 +181,10 @@ def page(rows: list[Row], checkpoint: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
+    parser.add_argument("--halvings", type=int, default=0, help="how often an image may be halved: deblur --scale auto")
     harness.add_results(parser)
     args = parser.parse_args()
-    tiled = TiledFramework(load_framework(args.checkpoint))
+    tiled = TiledFramework(load_framework(args.checkpoint), halvings=args.halvings)
     rows = [measure(tiled, name) for name in tqdm(DEGRADATIONS, "degradations")]
     checkpoint = f"Checkpoint {args.checkpoint}" if args.checkpoint else "The checkpoint in the box"
     harness.save("degradations", rows, page(rows, checkpoint), args.results)

@@ -242,11 +242,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the folders of real photographs")
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
     parser.add_argument("--count", type=int, default=14, help="pictures of each set, evenly spread; 0: all")
+    parser.add_argument("--halvings", type=int, default=0, help="how often an image may be halved: deblur --scale auto")
     harness.add_results(parser)
     args = parser.parse_args()
     if not args.data.is_dir():
         parser.error(f"--data must name a folder, got {args.data}")
-    tiled = TiledFramework(load_framework(args.checkpoint))
+    tiled = TiledFramework(load_framework(args.checkpoint), halvings=args.halvings)
     rows, figures = [], []
     for folder, pair, aligned, scale in tqdm(list(work(args.data, args.count)), "photographs"):
         row, pictures = measure(tiled, folder, pair, aligned, scale)

@@ -4,23 +4,11 @@ A field's comment stands behind it, or on the lines above it, as in `reblur_mode
 """
 
 import ast
-import re
 from typing import Any
 
 from griffe import Attribute, Docstring, Extension, ObjectNode
 
-BEHIND = re.compile(r".*\s#\s(?P<text>.+)$")
-ABOVE = re.compile(r"\s*#\s(?P<text>.+)$")
-
-
-def comment(lines: list[str], first: int, last: int) -> str:
-    """The comment above and behind the lines from `first` to `last`, counted from 0."""
-    above: list[str] = []
-    while first and (match := ABOVE.match(lines[first - 1])):
-        first -= 1
-        above.insert(0, match["text"])
-    behind = BEHIND.match(lines[last])
-    return " ".join([*above, *([behind["text"]] if behind else [])])
+from models.core.explanations import comment
 
 
 class FieldComments(Extension):

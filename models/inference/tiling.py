@@ -20,6 +20,7 @@ from ..core.errors import UserError
 from ..framework import Framework
 from ..networks import BlurRadiusNet, pooled_statistics
 from ..networks.layers import SqueezeExcite
+from .scales import HALVINGS, at_scales
 
 T = TypeVar("T")
 
@@ -105,6 +106,8 @@ class TiledFramework:
         compiled: with `torch.compile`: the first tile of each size takes long.
         tile: height and width of tiles, pixels; None for what fits into the memory that is free. Halved, and tried
             again, where it runs out.
+        halvings: how often `deblur` may halve an image where its blur is too large for the networks
+            (`scales.at_scales`). Nothing is halved where the blur map is no radius.
 
     Raises:
         UserError: the deblurring network needs a blur map, and there is no network that gives one.
@@ -118,6 +121,7 @@ class TiledFramework:
         bf16: bool = False,
         compiled: bool = False,
         tile: int | None = None,
+        halvings: int = 0,
     ) -> None:
         if framework.deblur.map_channels and framework.blur_map is None:
             raise UserError("the framework must have a blur map network, as its deblurring network needs a map")
@@ -126,6 +130,7 @@ class TiledFramework:
         self.bf16 = bf16
         self.compiled = compiled
         self.tile = tile
+        self.halvings = halvings if isinstance(framework.blur_map, BlurRadiusNet) else 0
         self._deblur = torch.compile(framework) if compiled else framework
         self._bytes_per_pixel: dict[str, float] = {}
 
@@ -142,6 +147,10 @@ class TiledFramework:
         Raises:
             UserError: there is too little memory even for the smallest tiles, or the result is not finite.
         """
+        return at_scales(image, lambda part: self._deblur_once(part, name), self._radius_once, self.halvings)
+
+    def _deblur_once(self, image: Tensor, name: str) -> Tensor:
+        """Deblur at the size that the image has."""
         map_reach = self.framework.blur_map.reach if self.framework.blur_map else 0
         reach = map_reach + (USUAL_REACH if self.framework.deblur.reach is None else self.framework.deblur.reach)
 
@@ -191,7 +200,8 @@ class TiledFramework:
         return isinstance(self.framework.blur_map, BlurRadiusNet) or self.framework.reblur is not None
 
     def map_radius(self, image: Tensor) -> Tensor:
-        """The blur of an image, as its blur map tells it: `Framework.blur_radius`.
+        """The blur of an image, as its blur map tells it: `Framework.blur_radius`, of the image made smaller where the
+        blur is larger than the map can tell (`scales.at_scales`).
 
         Args:
             image: (3, H, W), 0 … 1, float32, on the CPU.
@@ -202,9 +212,14 @@ class TiledFramework:
         Raises:
             UserError: the framework has no such map, or there is too little memory.
         """
-        network = self.framework.blur_map
-        if not isinstance(network, BlurRadiusNet):
+        if not isinstance(self.framework.blur_map, BlurRadiusNet):
             raise UserError('the framework must have a blur map of the form "radius" for the blur radius')
+        return at_scales(image, self._radius_once, self._radius_once, HALVINGS, lengths=True)
+
+    def _radius_once(self, image: Tensor) -> Tensor:
+        """`map_radius` at the size that the image has."""
+        network = self.framework.blur_map
+        assert isinstance(network, BlurRadiusNet)
 
         def whole(layout: Layout) -> Tensor:
             return self._joined("blur radius", self.framework.blur_radius, [image], 1, layout)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..checkpoints.load import DEFAULT_CHECKPOINT, load_framework
 from ..core.devices import usable_device
+from ..inference.scales import HALVINGS
 from ..inference.tiling import LARGEST_TILE, SMALLEST_TILE, TiledFramework
 from .arguments import integer
 
@@ -27,6 +28,13 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
         type=integer(SMALLEST_TILE, LARGEST_TILE),
         help="height and width of the tiles, pixels; if not given, what fits into the memory that is free",
     )
+    parser.add_argument(
+        "--scale",
+        choices=("auto", "full"),
+        default="full",
+        help="full (the default): deblur at the size of the photograph. auto: where its blur map tells a blur that is "
+        "too large for the networks, at half or a quarter of the size: for strong blur",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +51,10 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 def load_tiled(args: argparse.Namespace) -> TiledFramework:
     """The framework that the arguments of `add_framework_arguments` mean."""
     return TiledFramework(
-        load_framework(args.checkpoint, args.trust), args.device, bf16=args.bf16, compiled=args.compile, tile=args.tile
+        load_framework(args.checkpoint, args.trust),
+        args.device,
+        bf16=args.bf16,
+        compiled=args.compile,
+        tile=args.tile,
+        halvings=HALVINGS if args.scale == "auto" else 0,
     )

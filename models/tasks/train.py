@@ -4,7 +4,8 @@ import argparse
 import textwrap
 
 from ..core.errors import PROGRAM
-from ..training.config import RECIPES, dump_config, load_config
+from ..core.explanations import explained_yaml
+from ..training.config import RECIPES, load_config
 from ..training.execute import _failed, execute
 from .arguments import integer
 
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="profile N steps soon after the start, in OUT/profile: where the time goes, as output.profile=N",
     )
-    parser.add_argument("--print-config", action="store_true", help="print the whole configuration, and train nothing")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print every value with what it means, and train nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +43,6 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         return _failed(str(error), 2)
     if args.print_config:
-        print(dump_config(config), end="")
+        print(explained_yaml(config), end="")
         return 0
     return execute(config)

@@ -1,0 +1,61 @@
+"""Blur that is too large for the networks, deblurred in the image made smaller."""
+
+import pytest
+import torch
+
+from models.inference.scales import LARGE, SMALLEST, at_scales, doubled, halved
+
+
+def _brightened(image):
+    return image + 0.1 * image.shape[2] / 256  # changes a narrower image by less
+
+
+def _told(radius):
+    """A radius that at 256 pixels of width is this one, and falls with the size."""
+    return lambda image: torch.full((1, *image.shape[1:]), radius * image.shape[2] / 256)
+
+
+def _deblurred(radius, halvings=2):
+    image = torch.full((3, 200, 256), 0.5)
+    return at_scales(image, _brightened, _told(radius), halvings) - image
+
+
+def test_small_blur_is_deblurred_at_the_size_of_the_image():
+    torch.testing.assert_close(_deblurred(LARGE[0]), torch.full((3, 200, 256), 0.1))
+    torch.testing.assert_close(_deblurred(100.0, halvings=0), torch.full((3, 200, 256), 0.1))
+
+
+def test_large_blur_takes_the_change_of_the_halved_image():
+    torch.testing.assert_close(_deblurred(LARGE[1]), torch.full((3, 200, 256), 0.05))
+    between = _deblurred((LARGE[0] + LARGE[1]) / 2)
+    torch.testing.assert_close(between, torch.full((3, 200, 256), 0.075))
+
+
+def test_it_stops_where_the_image_is_small():
+    shapes = []
+
+    def seen(image):
+        shapes.append(tuple(image.shape[1:]))
+        return image
+
+    image = torch.rand(3, 4 * SMALLEST + 1, 8 * SMALLEST)
+    at_scales(image, seen, lambda part: torch.full((1, *part.shape[1:]), 99.0), 5)
+    assert shapes == [(385, 768), (193, 384), (97, 192)]
+
+
+def test_lengths_double():
+    image = torch.rand(3, 256, 256)
+    radius = at_scales(image, _told(20.0), _told(20.0), 1, lengths=True)
+    torch.testing.assert_close(radius, torch.full((1, 256, 256), 20.0))
+    saturated = at_scales(
+        image, lambda part: _told(20.0)(part).clamp(max=11), lambda part: _told(20.0)(part), 1, lengths=True
+    )
+    torch.testing.assert_close(saturated, torch.full((1, 256, 256), 20.0))  # 10 at half the size
+
+
+@pytest.mark.parametrize("size", [(200, 300), (201, 333)])
+def test_halving_and_doubling_keep_a_smooth_image(size):
+    y, x = torch.meshgrid(*(torch.linspace(0, 1, extent) for extent in size), indexing="ij")
+    image = torch.stack([y, x, y * x])
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    assert (doubled(halved(image), image) - image)[inner].abs().max() < 0.01

@@ -137,7 +137,8 @@ class Launcher {
     check_launch(launch_parameter_gradients(problem_, arguments, stream_), "parameter gradients");
   }
 
-  // Families without class weights scatter onto a canvas with a border, which is then folded, unless the padding is zeros.
+  // Families without class weights scatter onto a canvas with a border, which is then folded, unless the padding is
+  // zeros.
   void scatter(const Tensor& image, const Tensor& output, const States<T>& states) const {
     std::optional<Tensor> canvas;
     const int64_t border = 2 * blur_.kernel.radius();

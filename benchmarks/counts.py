@@ -70,10 +70,10 @@ def operations(radii: Sequence[int], channels: int, pass_: str) -> Operations:
         adjoint += len(inside) + outside + 2 + 3 * len(inside) + 4 * between + (len(inside) - between) + 2 * (r + 1)
     # Rows y - a and y + a are added first. A class (a, b) then has two taps in row a and two in row b; those of (a, a)
     # are the same row, those of column 0 one tap.
-    of_class = {(0, 0): 0}
+    number_by_class = {(0, 0): 0}
     for cls in classes[1:]:
-        of_class[cls] = 1 if cls.a == cls.b else (2 if cls.a == 0 else 3)
-    sums = channels * (radius + sum(of_class.values()))
+        number_by_class[cls] = 1 if cls.a == cls.b else (2 if cls.a == 0 else 3)
+    sums = channels * (radius + sum(number_by_class.values()))
     product = channels * len(classes)
     forward = Operations(kernel, sums, product)
     if pass_ == "forward":

@@ -84,8 +84,8 @@ def innermost(found: Sequence[range]) -> list[range]:
 
 def kinds(code: Iterable[Instruction]) -> dict[str, int]:
     """The number of instructions of each kind, and of all."""
-    of_opcode = {opcode: kind for kind, opcodes in KINDS.items() for opcode in opcodes}
-    counted = Counter(of_opcode.get(instruction.opcode, "other") for instruction in code)
+    kind_by_opcode = {opcode: kind for kind, opcodes in KINDS.items() for opcode in opcodes}
+    counted = Counter(kind_by_opcode.get(instruction.opcode, "other") for instruction in code)
     return {"all": counted.total(), **{kind: counted[kind] for kind in (*KINDS, "other")}}
 
 

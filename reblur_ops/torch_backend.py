@@ -171,8 +171,8 @@ def _seeds(seeds: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
     result = F.pad(weights[:, :1], (0, 0, 0, 0, 0, classes - 1))
     blocks = seeds.abs().split([radius + 1 for radius in kernel.radii], dim=1)
     for n, block in enumerate(blocks):
-        of_radius = weights[:, n + 1 : n + 2] * _softmax_kernel(block, kernel.support)
-        result = result + F.pad(of_radius, (0, 0, 0, 0, 0, classes - of_radius.shape[1]))
+        mixed_in = weights[:, n + 1 : n + 2] * _softmax_kernel(block, kernel.support)
+        result = result + F.pad(mixed_in, (0, 0, 0, 0, 0, classes - mixed_in.shape[1]))
     return result
 
 

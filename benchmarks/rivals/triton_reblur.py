@@ -131,8 +131,8 @@ def parameter_gradients_kernel(
 
     centre = (lanes == 0)[:, None]
     total = tl.where(centre, tl.load(weights + pixel, inside, 0.0).to(tl.float32), 0.0)
-    of_centre = tl.sum(tl.where(centre, gradient, 0.0), axis=0)
-    tl.store(grad_weights + y * width + x, of_centre.to(grad_weights.dtype.element_ty), x < width)
+    centre_gradient = tl.sum(tl.where(centre, gradient, 0.0), axis=0)
+    tl.store(grad_weights + y * width + x, centre_gradient.to(grad_weights.dtype.element_ty), x < width)
     offset = 0
     for index in range(COUNT):
         radius = tl.load(radii + index)
@@ -149,12 +149,12 @@ def parameter_gradients_kernel(
         # A class's gradient goes to the two seeds that it lies between: a product with their shares, [RINGS, CLASSES].
         share = tl.where(ring[None, :] == rings[:, None], 1.0 - fraction[None, :], 0.0)
         share += tl.where(ring[None, :] + 1 == rings[:, None], fraction[None, :], 0.0)
-        of_seeds = tl.dot(share, logit, input_precision="ieee")
+        seed_gradients = tl.dot(share, logit, input_precision="ieee")
         own = inside & (rings <= radius)[:, None]
         at = (offset + rings)[:, None] * planes + pixel
         seed = tl.load(seeds + at, own, 0.0).to(tl.float32)
         sign = tl.where(seed > 0, 1.0, tl.where(seed < 0, -1.0, 0.0))
-        tl.store(grad_seeds + at, (of_seeds * sign).to(grad_seeds.dtype.element_ty), own)
+        tl.store(grad_seeds + at, (seed_gradients * sign).to(grad_seeds.dtype.element_ty), own)
         offset += radius + 1
     at = n * classes * planes + lanes[:, None].to(tl.int64) * planes + pixel
     tl.store(by_class + at, total, inside & (lanes < classes)[:, None])
@@ -202,19 +202,19 @@ class _Reblur(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, seeds: Tensor, weights: Tensor, radii: tuple[int, ...]) -> Tensor:
         n, channels, height, width = image.shape
         output = torch.empty_like(image)
-        of_radii = torch.tensor(radii, dtype=torch.int32, device=image.device)
+        radii_tensor = torch.tensor(radii, dtype=torch.int32, device=image.device)
         grid = (math.ceil(width / BLOCK), height, n)
         forward_kernel[grid](
-            image, seeds, weights, output, *_tables(image.device), of_radii, seeds.shape[1], height, width,
+            image, seeds, weights, output, *_tables(image.device), radii_tensor, seeds.shape[1], height, width,
             height * width, CHANNELS=channels, COUNT=len(radii), CLASSES=CLASSES, BLOCK=BLOCK,
         )  # fmt: skip
-        ctx.save_for_backward(image, seeds, weights, of_radii)
+        ctx.save_for_backward(image, seeds, weights, radii_tensor)
         ctx.radius = radii[-1]
         return output
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        image, seeds, weights, of_radii = ctx.saved_tensors
+        image, seeds, weights, radii_tensor = ctx.saved_tensors
         grad_output = grad_output.contiguous()
         n, channels, height, width = image.shape
         grad_image, grad_seeds, grad_weights = (torch.empty_like(tensor) for tensor in (image, seeds, weights))
@@ -222,9 +222,9 @@ class _Reblur(torch.autograd.Function):
         by_class = torch.empty(n, classes, height, width, device=image.device)
         columns = math.ceil(width / BLOCK)
         parameter_gradients_kernel[(columns, height, n)](
-            image, seeds, weights, grad_output, grad_seeds, grad_weights, by_class, *_tables(image.device), of_radii,
-            seeds.shape[1], classes, height, width, height * width, CHANNELS=channels,
-            COUNT=len(of_radii), CLASSES=CLASSES, RINGS=RINGS, BLOCK=BLOCK,
+            image, seeds, weights, grad_output, grad_seeds, grad_weights, by_class, *_tables(image.device),
+            radii_tensor, seeds.shape[1], classes, height, width, height * width, CHANNELS=channels,
+            COUNT=len(radii_tensor), CLASSES=CLASSES, RINGS=RINGS, BLOCK=BLOCK,
         )  # fmt: skip
         scatter_kernel[(columns, height, n * channels)](
             by_class, grad_output, grad_image, channels, classes, height, width, height * width,

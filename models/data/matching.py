@@ -24,16 +24,7 @@ Matcher = Callable[[Path, Path], Matches]
 
 def match_names(blurry: Path, sharp: Path) -> Matches:
     """Pictures of the same name, whatever their suffix."""
-    matches = Matches()
-    blurry_files, sharp_files = (_by_key(images.list_images(folder), file_key, matches) for folder in (blurry, sharp))
-    for name, path in blurry_files.items():
-        if name in sharp_files:
-            matches.pairs.append(Pair(name, path, sharp_files[name]))
-        else:
-            matches.problems.append(f"{path} has no partner in {sharp}")
-    for name in sharp_files.keys() - blurry_files.keys():
-        matches.problems.append(f"{sharp_files[name]} has no partner in {blurry}")
-    return matches
+    return _match_keys(blurry, sharp, file_key, lambda name: "no partner")
 
 
 def match_order(blurry: Path, sharp: Path) -> Matches:
@@ -72,19 +63,20 @@ def match_scenes(blurry: Path, sharp: Path) -> Matches:
 
 def match_identifiers(blurry: Path, sharp: Path) -> Matches:
     """By what stands behind the last underscore of the names."""
+    return _match_keys(blurry, sharp, lambda path: path.stem.rpartition("_")[2], lambda key: f"no partner *_{key}.*")
 
-    def identifier(path: Path) -> str:
-        return path.stem.rpartition("_")[2]
 
+def _match_keys(blurry: Path, sharp: Path, key: Callable[[Path], str], missing: Callable[[str], str]) -> Matches:
+    """Pictures of the same key; what has none on the other side is a problem, in the words of `missing`."""
     matches = Matches()
-    blurry_files, sharp_files = (_by_key(images.list_images(folder), identifier, matches) for folder in (blurry, sharp))
-    for key, path in blurry_files.items():
-        if key in sharp_files:
-            matches.pairs.append(Pair(path.stem, path, sharp_files[key]))
+    blurry_files, sharp_files = (_by_key(images.list_images(folder), key, matches) for folder in (blurry, sharp))
+    for own, path in blurry_files.items():
+        if own in sharp_files:
+            matches.pairs.append(Pair(file_key(path), path, sharp_files[own]))
         else:
-            matches.problems.append(f"{path} has no partner *_{key}.* in {sharp}")
-    for key in sharp_files.keys() - blurry_files.keys():
-        matches.problems.append(f"{sharp_files[key]} has no partner *_{key}.* in {blurry}")
+            matches.problems.append(f"{path} has {missing(own)} in {sharp}")
+    for own in sharp_files.keys() - blurry_files.keys():
+        matches.problems.append(f"{sharp_files[own]} has {missing(own)} in {blurry}")
     return matches
 
 

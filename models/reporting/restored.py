@@ -154,15 +154,15 @@ def score_table(pictures: Sequence[Restored], protocols: Sequence[str]) -> str:
             score_picture(to_array(image), sample, protocols, flow, None)[0]
             for image in (sample["blurry"], restored.deblurred)
         )
-        of_blur = ["", ""]
+        blur_cells = ["", ""]
         if restored.radius is not None:
-            of_blur[0] = f"{restored.reblurred_psnr:.2f} dB"
+            blur_cells[0] = f"{restored.reblurred_psnr:.2f} dB"
             if "blur_radius" in sample:
-                of_blur[1] = f"{score_radius(_plane(restored.radius), _plane(sample['blur_radius'])).mae:.2f} px"
+                blur_cells[1] = f"{score_radius(_plane(restored.radius), _plane(sample['blur_radius'])).mae:.2f} px"
         for protocol in protocols:
             scores[protocol].append((before[protocol], after[protocol]))
-            rows.append([sample["name"], protocol, *_cells(before[protocol], after[protocol]), *of_blur])
-            of_blur = ["", ""]  # which no protocol changes
+            rows.append([sample["name"], protocol, *_cells(before[protocol], after[protocol]), *blur_cells])
+            blur_cells = ["", ""]  # which no protocol changes
     if len(pictures) > 1:
         for protocol, pairs in scores.items():
             rows.append(["mean", protocol, *_cells(*(_mean_score(side) for side in zip(*pairs, strict=True))), "", ""])

@@ -77,7 +77,7 @@ def write_dataset(originals: Sequence[Original], settings: Settings, out: Path, 
     description = describe(splits, settings)
     _refuse_other_settings(out / SETTINGS_FILE, description)
     with processes(workers) as call:
-        tasks = [(original, settings.of_split(split)) for split, members in splits.items() for original in members]
+        tasks = [(original, settings.for_split(split)) for split, members in splits.items() for original in members]
         found = list(tqdm(call(problem_of, tasks), "checking photographs", len(tasks), delay=3))
         if problems := sorted(filter(None, found)):
             raise DataError(problems)
@@ -93,9 +93,9 @@ def write_dataset(originals: Sequence[Original], settings: Settings, out: Path, 
             chunk
             for split, members in splits.items()
             for original in members
-            for chunk in _missing(original, settings.of_split(split), out / split)
+            for chunk in _missing(original, settings.for_split(split), out / split)
         ]
-        total = sum(settings.of_split(split).patches * len(members) for split, members in splits.items())
+        total = sum(settings.for_split(split).patches * len(members) for split, members in splits.items())
         missing = sum(len(chunk.numbers) for chunk in chunks)
         with tqdm(desc="synthesizing", total=total, initial=total - missing, unit="pair") as progress:
             for made in call(write_pairs, chunks):
@@ -129,7 +129,7 @@ def _is_there(folder: Path, original: Original, index: int) -> bool:
 
 def describe(splits: dict[str, list[Original]], settings: Settings) -> dict[str, Any]:
     """For the file of the settings."""
-    test = settings.of_split("test")
+    test = settings.for_split("test")
     return {
         "settings": to_dict(settings) | {"test_patch": test.patch, "test_patches": test.patches},
         "photographs": {split: [original.name for original in originals] for split, originals in splits.items()},

@@ -75,7 +75,7 @@ class Settings:
             noise=self.noise,
         )
 
-    def of_split(self, split: str) -> "Settings":
+    def for_split(self, split: str) -> "Settings":
         """The settings of the pairs in a folder of OUT, "train_patches" or "test"."""
         if split != "test":
             return self

@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(**values | {"scale": tuple(args.scale), "test": tuple(args.test)})
     start = time.perf_counter()
     try:
-        patch = min(settings.patch, settings.of_split("test").patch)
+        patch = min(settings.patch, settings.for_split("test").patch)
         if settings.misalignment > patch / 8 and not settings.scenes:
             limit = f"at most {patch / 8:g}, an eighth of the patch"
             raise DataError([f"--misalignment must be {limit}, got {settings.misalignment:g}"])
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         writable_folder(args.out)
         for split, members in split_photographs(originals, settings).items():
             names = textwrap.shorten(", ".join(original.name for original in members), 80, placeholder=" …")
-            count = settings.of_split(split).patches * len(members)
+            count = settings.for_split(split).patches * len(members)
             print(f"{split}: {count} pairs of {len(members)} photographs: {names}")
         made = write_dataset(originals, settings, args.out, args.workers)
     except KeyboardInterrupt:

@@ -104,12 +104,12 @@ class Objective(nn.Module):
     def prepare(self, stage: str) -> None:
         """Train what the stage trains, and freeze the rest."""
         framework = self.framework
-        of_deblurring = [framework.deblur, framework.blur_map if framework.deblur.map_channels else None]
-        of_reblurring = [framework.reblur, framework.blur_map]
+        deblurring_networks = [framework.deblur, framework.blur_map if framework.deblur.map_channels else None]
+        reblurring_networks = [framework.reblur, framework.blur_map]
         trained: dict[str, list[Any]] = {
-            "deblur": [*of_deblurring, *(of_reblurring if self.finds_blur_from_sharp else [])],
-            "reblur": of_reblurring,
-            "joint": [*of_deblurring, *of_reblurring],
+            "deblur": [*deblurring_networks, *(reblurring_networks if self.finds_blur_from_sharp else [])],
+            "reblur": reblurring_networks,
+            "joint": [*deblurring_networks, *reblurring_networks],
         }
         framework.eval().requires_grad_(False)
         for part in trained[stage]:
@@ -184,7 +184,7 @@ class Objective(nn.Module):
         loss, found = losses.first_stage(deblurred, warped, self.loss_config, mask), None
         if self.finds_blur_from_sharp:
             found = self._reblur(warped, blurry)
-            loss += self._of_blur(found, blurry, mask, blur_map)
+            loss += self._blur_losses(found, blurry, mask, blur_map)
         return Outcome(loss, detached, warped, mask, flow, found)
 
     def _warm_up(
@@ -198,11 +198,11 @@ class Objective(nn.Module):
         if self.finds_blur_from_sharp:
             warped, mask, flow = self._align(deblurred, sharp, confidence)
             found = self._reblur(warped, blurry)
-            return Outcome(self._of_blur(found, blurry, mask, blur_map), deblurred, warped, mask, flow, found)
+            return Outcome(self._blur_losses(found, blurry, mask, blur_map), deblurred, warped, mask, flow, found)
         found = self._reblur(deblurred, blurry)
-        of_blur = self._of_map(found, None, blur_map)
+        blur_losses = self._map_losses(found, None, blur_map)
         loss = losses.warm_up(reblurred=found.image, blurry=blurry, blur_map=None, seeds=None, config=self.loss_config)
-        return Outcome(loss + of_blur, deblurred, reblurred=found)
+        return Outcome(loss + blur_losses, deblurred, reblurred=found)
 
     def _second_stage(
         self,
@@ -216,15 +216,15 @@ class Objective(nn.Module):
         detached = deblurred.detach()
         forward, backward = align.flow(detached, sharp), align.flow(sharp, detached)
         warped, mask = align.warp(sharp, forward), _product(align.mask(kind, forward, backward), confidence)
-        found, of_blur, reblurred, reblurred_mask = None, None, None, None
+        found, blur_losses, reblurred, reblurred_mask = None, None, None, None
         if self.finds_blur_from_sharp:
             found = self._reblur(warped, blurry)
-            of_blur = self._of_blur(found, blurry, mask, blur_map)
+            blur_losses = self._blur_losses(found, blurry, mask, blur_map)
             # Here the blur is given: only the deblurred picture can make it fit, where the blur is known.
             reblurred, reblurred_mask = found.again(deblurred), _product(mask, found.confidence)
         elif self.framework.reblur is not None:
             found = self._reblur(deblurred, blurry)
-            of_blur = self._of_map(found, None, blur_map)
+            blur_losses = self._map_losses(found, None, blur_map)
             reblurred = found.image
         loss = losses.second_stage(
             deblurred=deblurred,
@@ -238,7 +238,7 @@ class Objective(nn.Module):
             reblurred_mask=reblurred_mask,
             config=self.loss_config,
         )
-        return Outcome(loss if of_blur is None else loss + of_blur, detached, warped, mask, forward, found)
+        return Outcome(loss if blur_losses is None else loss + blur_losses, detached, warped, mask, forward, found)
 
     def _align(self, image: Tensor, sharp: Tensor, confidence: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
         """The sharp picture warped to another as in the first stage; the mask; the flow."""
@@ -253,14 +253,14 @@ class Objective(nn.Module):
             found: Reblurred | ReblurredByDisks = self.framework.reblur(image, blurry)
         return found.float()
 
-    def _of_blur(
+    def _blur_losses(
         self, found: Reblurred | ReblurredByDisks, blurry: Tensor, mask: Tensor | None, blur_map: Tensor | None
     ) -> Losses:
         """The loss of the blur found between the sharp image and the blurry one, and of the map that predicts it."""
         explained = losses.reblurred_sharp(found.image, blurry, mask, self.loss_config)
-        return explained + self._of_map(found, mask, blur_map)
+        return explained + self._map_losses(found, mask, blur_map)
 
-    def _of_map(self, found: Reblurred | ReblurredByDisks, mask: Tensor | None, blur_map: Tensor | None) -> Losses:
+    def _map_losses(self, found: Reblurred | ReblurredByDisks, mask: Tensor | None, blur_map: Tensor | None) -> Losses:
         """The map learns what was found, as far as that can be trusted."""
         if self.predicts_radius:
             assert blur_map is not None

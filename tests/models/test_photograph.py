@@ -25,15 +25,15 @@ def test_arrays_and_files_give_what_the_framework_gives(framework, tmp_path):
     image = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         expected = framework(image)[0].permute(1, 2, 0).numpy()
-    of_floats = deblur(photograph / 255, framework)
-    assert of_floats.dtype == np.float32
-    np.testing.assert_allclose(of_floats, expected, atol=1e-6)
-    of_bytes = deblur(photograph, framework)
-    assert of_bytes.dtype == np.uint8
-    np.testing.assert_array_equal(of_bytes, np.rint(of_floats * 255))
+    from_floats = deblur(photograph / 255, framework)
+    assert from_floats.dtype == np.float32
+    np.testing.assert_allclose(from_floats, expected, atol=1e-6)
+    from_bytes = deblur(photograph, framework)
+    assert from_bytes.dtype == np.uint8
+    np.testing.assert_array_equal(from_bytes, np.rint(from_floats * 255))
     images.write(tmp_path / "photograph.png", photograph / np.float32(255))
-    np.testing.assert_allclose(deblur(tmp_path / "photograph.png", framework), of_floats, atol=1e-6)
-    np.testing.assert_allclose(deblur(str(tmp_path / "photograph.png"), framework), of_floats, atol=1e-6)
+    np.testing.assert_allclose(deblur(tmp_path / "photograph.png", framework), from_floats, atol=1e-6)
+    np.testing.assert_allclose(deblur(str(tmp_path / "photograph.png"), framework), from_floats, atol=1e-6)
 
 
 def test_the_framework_that_comes_along_is_the_default():

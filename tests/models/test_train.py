@@ -285,9 +285,9 @@ def test_it_learns_and_leaves_a_whole_run(config_file, data, tmp_path, capsys):
     assert [record["step"] for record in metrics] == list(range(5, 61, 5))
     assert [record["stage"] for record in metrics] == ["deblur"] * 6 + ["joint"] * 6
     joint = metrics[6:]
-    of_blur = ["reblurred_sharp", "blur_map", "seeds"]
-    assert list(metrics[0]["parts"]) == ["deblurred", *of_blur]
-    assert list(joint[0]["parts"]) == ["deblurred", "sharp", "reblurred", *of_blur]
+    blur_parts = ["reblurred_sharp", "blur_map", "seeds"]
+    assert list(metrics[0]["parts"]) == ["deblurred", *blur_parts]
+    assert list(joint[0]["parts"]) == ["deblurred", "sharp", "reblurred", *blur_parts]
     for record in metrics:
         assert record["loss"] == pytest.approx(sum(record["parts"].values()))
         assert record["images_per_second"] > 0
@@ -343,13 +343,13 @@ def test_options_train(config_file, tmp_path, overrides):
     assert train(config_file, run, "schedule.steps=2", "schedule.boundary=1", "output.pictures=2", *overrides) == 0
     metrics = lines(run / "metrics.jsonl")
     config = load_config(str(run / "config.yaml"))
-    of_reblurring = {
+    reblurring_parameters = {
         "reblurred": True,
         "reblurred_sharp": config.losses.blur_from == "sharp",
         "blur_map": config.framework.blur_map is not None,
         "seeds": config.losses.seeds > 0,
     }
-    there = [name for name, is_there in of_reblurring.items() if is_there and config.framework.reblur]
+    there = [name for name, is_there in reblurring_parameters.items() if is_there and config.framework.reblur]
     assert list(metrics[-1]["parts"]) == ["deblurred", "sharp", *there]
     assert metrics[-1]["skipped"] == 0
     assert all(np.isfinite(record["loss"]) for record in metrics)

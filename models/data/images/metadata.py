@@ -34,7 +34,7 @@ class Metadata:
     dropped: list[str] = field(default_factory=list)
 
     @classmethod
-    def of_exif(cls, read: Callable[[], Image.Exif]) -> "Metadata":
+    def from_exif(cls, read: Callable[[], Image.Exif]) -> "Metadata":
         """Read EXIF data, which may be anything."""
         try:
             exif = read()
@@ -44,9 +44,9 @@ class Metadata:
         return cls(exif, orientation if orientation in ORIENTATIONS else 1)
 
     @classmethod
-    def of_picture(cls, picture: Image.Image) -> "Metadata":
+    def from_picture(cls, picture: Image.Image) -> "Metadata":
         """Read the metadata of an image that Pillow has loaded."""
-        metadata = cls.of_exif(picture.getexif)
+        metadata = cls.from_exif(picture.getexif)
         info: Mapping[Any, Any] = picture.info
         metadata.icc = info.get("icc_profile") or b""
         metadata.xmp = _as_bytes(info.get("xmp") or info.get("XML:com.adobe.xmp"))

@@ -80,7 +80,7 @@ def _read(path: Path) -> Photograph:
         if data.startswith(TIFF_SIGNATURES):
             metadata.orientation = 1  # Pillow has turned the pixels, of TIFF alone
         else:
-            metadata = Metadata.of_picture(picture)
+            metadata = Metadata.from_picture(picture)
             if frames > 1:
                 metadata.dropped.append(f"only the first of its {frames} frames is read")
         return _photograph(*samples, metadata)
@@ -98,13 +98,13 @@ def _read_size(path: Path) -> tuple[int, int]:
             with Image.open(path) as picture:
                 width, height = picture.size
                 # The method of PNG itself would decode all in search of EXIF behind the pixels.
-                orientation = Metadata.of_exif(lambda: Image.Image.getexif(picture)).orientation
+                orientation = Metadata.from_exif(lambda: Image.Image.getexif(picture)).orientation
     return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def _read_png16(data: bytes) -> Photograph:
     with Image.open(io.BytesIO(data)) as picture:
-        metadata, transparent = Metadata.of_picture(picture), picture.info.get("transparency")
+        metadata, transparent = Metadata.from_picture(picture), picture.info.get("transparency")
     colour_type = data[25]
     grey, alpha, samples = colour_type in (0, 4), colour_type in (4, 6), decode_opencv(data)
     if transparent is not None and not alpha:  # one colour stands for what is not there, which OpenCV does not know

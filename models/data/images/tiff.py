@@ -78,7 +78,7 @@ def tiff_samples(data: bytes, page: tifffile.TiffPage) -> NDArray[Any]:
 
 def read_metadata(data: bytes, page: tifffile.TiffPage) -> Metadata:
     """Read the metadata in the tags of a TIFF."""
-    metadata = Metadata.of_exif(lambda: _tiff_exif(data))
+    metadata = Metadata.from_exif(lambda: _tiff_exif(data))
     metadata.icc = page.iccprofile or b""
     orientation = page.tags.get(int(ExifTags.Base.Orientation))
     if orientation is not None and isinstance(orientation.value, int):  # BigTIFF, too, whose EXIF Pillow cannot read

@@ -98,10 +98,14 @@ __device__ __forceinline__ void sum_columns(const Family& family,
             const bool wanted = exists && (kI == 0 || c + kI < int(size.channels));
             values[kI] = wanted ? load(from + kI * arguments.image.channel_stride) : Value(0);
           });
+          const auto reaches = [&](int a, int b) {
+            // Known when compiling where the radius is: one kernel for either support.
+            return kStatic<typename Family::Radii> ? kSquare || within_disk(a, b, radius) : family.reaches(a, b);
+          };
           static_for<kOffsets>([&](auto j) {
             constexpr int kJ = decltype(j)::value;
             const int b = first + kJ;
-            if (b > radius || !(kSquare || within_disk(a, b, radius))) return;
+            if (b > radius || !reaches(a, b)) return;
             const Value weight = exists ? load(weights + class_index(a, b) * StatesLayout::kRun) : Value(0);
             static_for<kGroup>([&](auto i) {
               Value& sum = sums[decltype(i)::value][kJ];
@@ -175,11 +179,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const Tile tile = tile_of_block(arguments.size, Shape::kHeight, Shape::kWidth);
   const TileColumns<Value, kGroup, Shape, std::decay_t<decltype(radius)>> columns{shared_memory<Value>(), radius};
   const int channels = int(arguments.size.channels);
-  const bool all_rows = has_all_rows<Shape>(arguments.size, arguments.padding, tile, radius);
+  const bool all_rows =
+      kStatic<typename Family::Radii> && has_all_rows<Shape>(arguments.size, arguments.padding, tile, radius);
   for (int c = 0; c < channels; c += kGroup) {
     if (c != 0) __syncthreads();  // nobody reads the channels before any more
     if (all_rows)
-      sum_columns<kSquare, true>(family, arguments, tile, c, columns);
+      sum_columns<kSquare, kStatic<typename Family::Radii>>(family, arguments, tile, c, columns);
     else
       sum_columns<kSquare, false>(family, arguments, tile, c, columns);
     __syncthreads();
@@ -192,8 +197,9 @@ cudaError_t launch_group(const Family& family, const ScatterArguments<T>& argume
   using Shape = ScatterShape<T, typename Family::Radii>;
   const int radius = family.radii.max();
   const int elements = kGroup * (radius + 1) * Shape::kHeight * (Shape::kWidth + 2 * radius);
-  const auto kernel =
-      family.square ? &scatter_kernel<T, Family, kGroup, true> : &scatter_kernel<T, Family, kGroup, false>;
+  auto kernel = &scatter_kernel<T, Family, kGroup, true>;
+  if constexpr (kStatic<typename Family::Radii>)
+    if (!family.square) kernel = &scatter_kernel<T, Family, kGroup, false>;
   return launch_tiles(kernel,
                       arguments.size,
                       Shape::kHeight,

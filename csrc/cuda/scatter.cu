@@ -70,6 +70,7 @@ __device__ __forceinline__ void sum_columns(const Family& family,
   const Radius radius = columns.radius;
   const Size& size = arguments.size;
   const int height = int(size.height), width = int(size.width), pitch = columns.pitch();
+  const int channels = int(size.channels) - c;
   const StatesLayout& layout = arguments.states.layout;
   const int row_copies = kAllRows ? 1 : copies(tile.y, tile.y + Shape::kHeight, size.height, arguments.padding, radius);
   for (int item = threadIdx.x; item < columns.plane(); item += Shape::kThreads) {
@@ -95,7 +96,7 @@ __device__ __forceinline__ void sum_columns(const Family& family,
           Value values[kGroup];
           static_for<kGroup>([&](auto i) {
             constexpr int kI = decltype(i)::value;
-            const bool wanted = exists && (kI == 0 || c + kI < int(size.channels));
+            const bool wanted = exists && (kI == 0 || kI < channels);
             values[kI] = wanted ? load(from + kI * arguments.image.channel_stride) : Value(0);
           });
           const auto reaches = [&](int a, int b) {

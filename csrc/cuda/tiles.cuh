@@ -12,8 +12,7 @@ constexpr int kWarpLanes = 32;
 
 // Pixels (n, y … y + height - 1, x … x + width - 1); those beyond the image are nobody's.
 struct Tile {
-  int64_t n;
-  int y, x;
+  int n, y, x;
 };
 
 // Coordinates are 32 bits wide, with room for a tile and its surroundings beyond the image; offsets are 64.
@@ -35,7 +34,7 @@ __device__ __forceinline__ Tile tile_of_block(const Size& size, int height, int 
   const unsigned rows = (unsigned(size.height) + height - 1) / height;
   const unsigned columns = (unsigned(size.width) + width - 1) / width;
   const unsigned row = blockIdx.x / columns;
-  return {row / rows, int(row % rows) * height, int(blockIdx.x % columns) * width};
+  return {int(row / rows), int(row % rows) * height, int(blockIdx.x % columns) * width};
 }
 
 // Calls kernel with one block a tile.

@@ -30,7 +30,7 @@ def launches() -> dict[str, Launch]:
 @needs_nvcc
 def test_kernels_compile_and_the_tuned_ones_keep_to_registers(kernels):
     assert {kernel.architecture for kernel in kernels if kernel.tuned} == {80, 90}
-    assert [kernel for kernel in kernels if kernel.tuned and kernel.spill_bytes] == []
+    assert [kernel for kernel in kernels if kernel.tuned and kernel.spill_bytes > cuda_resources.TOLERATED_SPILLS] == []
 
 
 @pytest.mark.emulated
@@ -164,8 +164,8 @@ def test_main_fails_where_a_tuned_kernel_spills(monkeypatch, tmp_path):
     kernel = Kernel(90, "a (seeds 1…7, float32)", 128, 0, 0, 0)
     page = run_main(monkeypatch, tmp_path, kernels=[kernel], launches={kernel.name: Launch(256, 0)})
     assert "| 128 · 2 · 25% R |" in page.read_text()
-    with pytest.raises(SystemExit, match=r"sm_90: a .* spills 4 bytes"):
-        run_main(monkeypatch, tmp_path, kernels=[kernel._replace(spill_bytes=4)], launches={})
+    with pytest.raises(SystemExit, match=r"sm_90: a .* spills 25 bytes"):
+        run_main(monkeypatch, tmp_path, kernels=[kernel._replace(spill_bytes=25)], launches={})
 
 
 def test_without_a_compiler_nothing_is_launched(monkeypatch):

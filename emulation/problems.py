@@ -262,6 +262,9 @@ def analytic_cases() -> Iterator[Case]:
                 padding=padding,
                 layout=LAYOUTS[(i + 2 * j) % 4],
             )
+    # By class weights in registers, and tap by tap, in every type.
+    for i, (family, radius, dtype) in enumerate(itertools.product(["gaussian", "disk"], [7, 3], DTYPES)):
+        yield Case(dtype, 9, 34, family=family, batch=1, radii=(radius,), padding=PADDINGS[i % 3])
     for family, radius in (("gaussian", 20), ("disk", 20), ("disk", 64)):
         # In float32 some tap of so many lies within a rounding of an edge, where the derivative has a step.
         dtype = torch.float32 if family == "gaussian" else torch.float64

@@ -70,24 +70,21 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
                                  GradientStorer<T, Family>(gradients, tile.n, y, x));
 }
 
-template <class T, class Weights>
-cudaError_t launch(const Problem<T>& problem, const Size& size, const Weights& target, cudaStream_t stream) {
-  if (is_empty(size)) return cudaSuccess;
-  return with_family(problem.kernel, [&](const auto& family) {
-    using Family = std::decay_t<decltype(family)>;
-    using Shape = PixelShape<T, typename Family::Radii>;
-    return launch_tiles(class_weights_kernel<T, Family, Weights>,
-                        size,
-                        Shape::kWarps,
-                        Shape::kWidth,
-                        dim3(Shape::kWidth, Shape::kWarps),
-                        0,
-                        stream,
-                        family,
-                        Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
-                        size,
-                        target);
-  });
+template <class T, class Family, class Weights>
+cudaError_t launch(
+    const Family& family, const Problem<T>& problem, const Size& size, const Weights& target, cudaStream_t stream) {
+  using Shape = PixelShape<T, typename Family::Radii>;
+  return launch_tiles(class_weights_kernel<T, Family, Weights>,
+                      size,
+                      Shape::kWarps,
+                      Shape::kWidth,
+                      dim3(Shape::kWidth, Shape::kWarps),
+                      0,
+                      stream,
+                      family,
+                      Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
+                      size,
+                      target);
 }
 
 }  // namespace
@@ -96,7 +93,10 @@ template <class T>
 cudaError_t launch_class_weights(const Problem<T>& problem,
                                  const ClassWeightsArguments<T>& arguments,
                                  cudaStream_t stream) {
-  return launch(problem, arguments.size, WeightPlanes<T>{arguments.class_weights}, stream);
+  if (is_empty(arguments.size)) return cudaSuccess;
+  return with_class_family(problem.kernel, [&](const auto& family) {
+    return launch(family, problem, arguments.size, WeightPlanes<T>{arguments.class_weights}, stream);
+  });
 }
 
 template <class T>
@@ -104,7 +104,9 @@ cudaError_t launch_states(const Problem<T>& problem, const StatesArguments<T>& a
   const Size& size = arguments.size;
   if (is_empty(size)) return cudaSuccess;
   if (!has_class_weights(problem.kernel)) return launch_analytic_states(problem, arguments, stream);
-  return launch(problem, size, WeightStates<T>{arguments.states}, stream);
+  return with_family(problem.kernel, [&](const auto& family) {
+    return launch(family, problem, size, WeightStates<T>{arguments.states}, stream);
+  });
 }
 
 template <class T>

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find csrc -type f)
 CXX_SOURCES := $(shell git ls-files -co --exclude-standard '*.h' '*.cpp' '*.inl' '*.cu' '*.cuh' 2>/dev/null)
 
-.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test test-fast test-reliability lint format bench ablation instructions tables docs cuda-check gpu gpu-rest gpu-train clean
+.PHONY: help build packages wheels installations try-aarch64 try-wheel check-tag demo gallery test test-cuda test-fast test-reliability lint format bench ablation instructions tables docs cuda-check gpu gpu-rest gpu-train clean
 
 help:
 	@echo "make demo          train on misaligned pairs, and deblur what training has not seen, runs/demo/report.html"
@@ -13,6 +13,7 @@ help:
 	@echo "make build         compile what has changed, into the checkout"
 	@echo "make test          run the tests"
 	@echo "make test-fast     run those tests that need no training, no large network and no emulated GPU"
+	@echo "make test-cuda     run the CUDA kernels on the CPU in every type; make test takes float32"
 	@echo "make test-reliability  10,000 random calls, and hundreds of kills"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
@@ -52,14 +53,21 @@ demo: $(VENV)/.built
 gallery: $(VENV)/.built
 	$(BIN)/python -m models gallery
 
+# Two processes of one thread: more threads would wait for each other. A file's tests share what they have made.
+TEST_JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
+
 test: $(VENV)/.built
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-reliability: $(VENV)/.built
 	RELIABILITY=1 $(BIN)/python -m pytest tests/reliability
 
+test-cuda: $(VENV)/.built
+	CUDA_WHOLE=1 $(BIN)/python -m pytest tests/cuda tests/emulation
+
 test-fast: $(VENV)/.built
-	$(BIN)/python -m pytest -m "not slow and not emulated"
+	$(PYTEST) -m "not slow and not emulated"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ Environment:
     TORCH_CUDA_ARCH_LIST     the architectures, as torch.utils.cpp_extension reads it; without it the visible GPUs', or
                              where none is visible those in DEFAULT_ARCHITECTURES that nvcc knows
     MAX_JOBS                 how many files are compiled at a time
+    REBLUR_OPS_DEBUG=1       compile without optimisation, in a third of the time, for code that runs as slowly
 
 What was decided, and why, is printed (`pip install -v` shows it) and kept: `python -m reblur_ops`.
 """
@@ -34,7 +35,8 @@ record = runpy.run_path(str(ROOT / "reblur_ops" / "record.py"))
 CSRC = Path("csrc")
 BUILDING = {"bdist_wheel", "build", "build_clib", "build_ext", "build_py", "develop", "editable_wheel", "install"}
 # Torch's headers want C++20 from 2.14 on.
-CXX_FLAGS = ["-O3", "-g0", "-Wall", "-Wno-unknown-pragmas", "-std=c++20", "-fvisibility=hidden"]
+OPTIMIZATION = ["-O0", "-DREBLUR_NO_FORCED_INLINE"] if flag("REBLUR_OPS_DEBUG") else ["-O3"]
+CXX_FLAGS = [*OPTIMIZATION, "-g0", "-Wall", "-Wno-unknown-pragmas", "-std=c++20", "-fvisibility=hidden"]
 # GCC 12 takes its own AVX-512 intrinsics for uninitialised reads, and tells of an ABI change in GCC 4.6.
 KERNEL_FLAGS = [*CXX_FLAGS, "-fPIC", "-Wno-maybe-uninitialized", "-Wno-psabi"]
 # One build serves every Python and torch from these on.

@@ -15,12 +15,13 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.cuda_resources import ROOT, SOURCES, nvcc, spoken
+import torch
+
+from benchmarks.cuda_resources import ROOT, compile_all, nvcc, spoken
 
 RESULTS = ROOT / "benchmarks" / "results" / "cuda-instructions.json"
 ARCHITECTURES = (90,)
@@ -98,36 +99,36 @@ def count(code: Sequence[Instruction]) -> dict[str, dict[str, int]]:
     return {"hot_loop": kinds(hot), "outside_loops": kinds(outside)}
 
 
-def disassemble(source: Path, architecture: int) -> dict[str, list[Instruction]]:
-    """The functions of a source, compiled for float32 alone.
+def disassemble(cubin: Path) -> dict[str, list[Instruction]]:
+    """The functions of a compiled source.
 
     Raises:
-        RuntimeError: it does not compile, or there is no disassembler.
+        RuntimeError: there is no disassembler.
     """
     program = cuobjdump()
     if program is None:
         raise RuntimeError("the count needs cuobjdump, of the CUDA toolkit or the package nvidia-cuda-cuobjdump")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [nvcc() or "nvcc", "-std=c++17", "-O3", "-Icsrc", "-cubin", f"-arch=sm_{architecture}"]
-        command += ["-DREBLUR_FOR_EACH_SCALAR(f)=f(float)", str(source), "-o", f"{folder}/cubin"]
-        compiled = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if compiled.returncode != 0:
-            raise RuntimeError(f"{source.name} does not compile for sm_{architecture}:\n{compiled.stderr}")
-        listing = subprocess.run([program, "-sass", f"{folder}/cubin"], capture_output=True, text=True, check=True)
+    listing = subprocess.run([program, "-sass", str(cubin)], capture_output=True, text=True, check=True)
     return parse(listing.stdout)
 
 
-def count_all(architecture: int) -> dict[str, dict[str, dict[str, int]]]:
-    """By kernel: the counts of the tuned ones, from every source, by two compilers at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        functions = {
-            symbol: code
-            for found in pool.map(lambda source: disassemble(source, architecture), SOURCES)
-            for symbol, code in found.items()
-        }
+def count_all(cubins: Iterable[Path]) -> dict[str, dict[str, dict[str, int]]]:
+    """By kernel: the counts of the tuned ones in float32."""
+    functions = {symbol: code for cubin in cubins for symbol, code in disassemble(cubin).items()}
     names = spoken(list(functions))
     counted = {name: count(code) for name, code in zip(names, functions.values(), strict=True)}
-    return {name: counted[name] for name in sorted(counted) if "any " not in name}
+    return {name: counted[name] for name in sorted(counted) if is_counted(name)}
+
+
+def is_counted(name: str) -> bool:
+    return not any(word in name for word in ("any ", "float64", "float16"))
+
+
+def compile_and_count(architecture: int) -> dict[str, dict[str, dict[str, int]]]:
+    """By kernel: the counts of the tuned ones, compiled for float32 alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        compile_all(Path(folder), [architecture], [torch.float32])
+        return count_all(Path(folder).iterdir())
 
 
 def release() -> str:
@@ -155,7 +156,7 @@ def main() -> None:
     if nvcc() is None or cuobjdump() is None:
         print("nvcc and cuobjdump are needed: nothing was counted")
         return
-    counted = {f"sm_{architecture}": count_all(architecture) for architecture in arguments.architectures}
+    counted = {f"sm_{architecture}": compile_and_count(architecture) for architecture in arguments.architectures}
     text = json.dumps({"nvcc": release(), **counted}, indent=1) + "\n"
     print(text, end="")
     if not arguments.no_save:

@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from tqdm import tqdm
 
 from benchmarks.occupancy import MULTIPROCESSORS, occupancy
@@ -65,30 +66,17 @@ def nvcc() -> str | None:
     return shutil.which("nvcc")
 
 
-def compile_source(source: Path, architecture: int) -> list[Kernel]:
-    """Compile as anybody would, without Torch's headers, and read what ptxas tells.
+def compile_source(
+    source: Path, cubin: Path, architecture: int, dtypes: Sequence[torch.dtype] = problems.DTYPES
+) -> list[Kernel]:
+    """Compile to the file `cubin` as anybody would, without Torch's headers, and read what ptxas tells.
 
     Raises:
         RuntimeError: it does not compile; the compiler's words.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            nvcc() or "nvcc",
-            "-std=c++17",
-            "-O3",
-            "-Icsrc",
-            "-cubin",
-            f"-arch=sm_{architecture}",
-            "-Xptxas",
-            "-v",
-        ]
-        result = subprocess.run(
-            [*command, str(source.relative_to(ROOT)), "-o", f"{folder}/cubin"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    command = [nvcc() or "nvcc", "-std=c++17", "-O3", "-Icsrc", "-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v"]
+    command += [problems.only(dtypes), str(source.relative_to(ROOT)), "-o", str(cubin)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RuntimeError(f"{source.name} does not compile for sm_{architecture}:\n{result.stderr}")
     pattern = re.compile(
@@ -104,16 +92,22 @@ def compile_source(source: Path, architecture: int) -> list[Kernel]:
     ]
 
 
-def compile_all(architectures: Iterable[int]) -> list[Kernel]:
-    """Every source for every architecture, by two compilers at a time.
+def compile_all(
+    folder: Path, architectures: Iterable[int], dtypes: Sequence[torch.dtype] = problems.DTYPES
+) -> list[Kernel]:
+    """Compile every source for every architecture into `folder`, as SOURCE.sm_N.cubin, by two compilers at a time.
 
     Raises:
         RuntimeError: one does not compile; the compiler's words.
     """
     work = [(source, architecture) for architecture in architectures for source in SOURCES]
     with ThreadPoolExecutor(2) as pool:
-        results = tqdm(pool.map(lambda item: compile_source(*item), work), total=len(work), unit=" files")
-        return [kernel for result in results for kernel in result]
+        results = pool.map(lambda item: compile_source(item[0], cubin(folder, *item), item[1], dtypes), work)
+        return [kernel for result in tqdm(results, total=len(work), unit=" files") for kernel in result]
+
+
+def cubin(folder: Path, source: Path, architecture: int) -> Path:
+    return folder / f"{source.stem}.sm_{architecture}.cubin"
 
 
 # ---- Names ----
@@ -181,22 +175,23 @@ def split_template(name: str) -> tuple[str, list[str]]:
 # ---- Launches ----
 
 
-def launches() -> dict[str, Launch] | None:
+def launches(dtypes: Sequence[torch.dtype] = problems.DTYPES) -> dict[str, Launch] | None:
     """By kernel, what of its launches asks for the most shared memory; None where there is no g++.
 
     The launchers run on the problems of the emulated tests, and on some with a colour image and the largest radius.
     """
     if emulator.compiler() is None:
         return None
-    cases = problems.all_cases()
+    cases = problems.all_cases(dtypes)
     cases += [
-        problems.Case(dtype, 1, 1, batch=1, channels=channels, radii=radii)
-        for dtype in problems.DTYPES
+        problems.Case(dtype, 1, 1, batch=1, channels=channels, radii=radii, support=support)
+        for dtype in dtypes
         for channels in (1, 2, 3)
         for radii in (PUBLISHED_RADII, (MAX_RADIUS,))
+        for support in ("square", "disk")
     ]
     # Only the launches count: neither sanitizers nor optimisation.
-    flags = ["-O0", "-g0", "-fno-sanitize=all", "-DREBLUR_NO_FORCED_INLINE"]
+    flags = ["-O0", "-g0", "-fno-sanitize=all", "-DREBLUR_NO_FORCED_INLINE", problems.only(dtypes)]
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
         folder = Path(name)
         sources = [*problems.KERNELS, problems.DRIVER]
@@ -274,7 +269,8 @@ def main() -> None:
     if nvcc() is None:
         print("nvcc is not on the PATH: nothing was checked")
         return
-    kernels = compile_all(arguments.architectures)
+    with tempfile.TemporaryDirectory() as folder:
+        kernels = compile_all(Path(folder), arguments.architectures)
     launched = launches()
     version = subprocess.run([str(nvcc()), "--version"], capture_output=True, text=True, check=True).stdout
     release = re.search(r"release ([\d.]+)", version)

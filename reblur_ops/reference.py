@@ -4,6 +4,7 @@ Shaped like the published algorithm: for every radius, a tensor of K² shifted i
 and large on purpose; read it to know what the operators compute.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -68,6 +69,13 @@ def interpolated(profile: Tensor, radius: int, taps: list[Offset]) -> Tensor:
     return torch.stack(values, dim=1)
 
 
+def clamped(values: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
+    """Compute `torch.clamp`, with derivative 1 at the bounds, and NaN where the value is NaN, in every PyTorch."""
+    if low > -math.inf:
+        values = torch.where(values < low, low, values)
+    return torch.where(values > high, high, values) if high < math.inf else values
+
+
 def components(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Iterator[Component]:
     """The kernels of all pixels, by the formulas of the functions in `functional`."""
     radius = kernel.radius
@@ -97,11 +105,11 @@ def components(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> It
         squared = parameters.new_tensor([dy**2 + dx**2 for dy, dx in taps])[:, None, None]
         if kernel.family == "gaussian":
             # With a smaller σ, exp would give 0 for all taps but the centre's: the same without a division by 0.
-            sigma = parameters.abs().clamp(min=0.025)
+            sigma = clamped(parameters.abs(), low=0.025)
             values = torch.exp(-squared / (2 * sigma**2))
         else:
-            rho = parameters.abs().clamp(max=radius)
-            values = (rho + 0.5 - squared.sqrt()).clamp(0, 1)
+            rho = clamped(parameters.abs(), high=radius)
+            values = clamped(rho + 0.5 - squared.sqrt(), 0, 1)
     yield Component(radius, taps, values / values.sum(dim=1, keepdim=True), None)
 
 

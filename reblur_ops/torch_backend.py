@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from reblur_ops.families import Kernel
 from reblur_ops.geometry import MAX_RADIUS, DistanceClass, class_map, distance_classes, interpolation
-from reblur_ops.reference import compared_shape, displaced_errors, pad, unblurred, unpad
+from reblur_ops.reference import clamped, compared_shape, displaced_errors, pad, unblurred, unpad
 
 
 def gather(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: Kernel, padding: str) -> Tensor:
@@ -52,7 +52,8 @@ def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: K
     weights_of_class = torch.where(finite, weights_of_class, 0)
     spread = (image.unsqueeze(2) * weights_of_class.unsqueeze(1)).reshape(n * c, -1, h, w)
     canvas = F.conv_transpose2d(spread, filters).view(n, c, h + 2 * r, w + 2 * r)
-    return unpad(canvas.masked_fill(spoilt, math.nan), r, padding)
+    # NaN is added, so that the gradients of the other pixels pass.
+    return unpad(canvas + torch.where(spoilt, math.nan, 0), r, padding)
 
 
 def class_weights(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Tensor:
@@ -180,9 +181,12 @@ def _radial(profile: Tensor, kernel: Kernel) -> Tensor:
     if kernel.normalize == "softmax":
         return _softmax_kernel(profile, kernel.support)
     rings, fractions, _, _, entries = _kernel_layout(kernel.radius, "disk")
-    values = F.pad(_interpolated(profile, rings, fractions), (0, 0, 0, 0, 0, 1))
-    values = values[:, torch.tensor(entries, device=profile.device)]
-    return values if kernel.normalize == "none" else _normalised(values, distance_classes(kernel.radius))
+    values = _interpolated(profile, rings, fractions)
+    if kernel.normalize == "sum":
+        within = [cls for cls in distance_classes(kernel.radius) if cls.squared_distance <= kernel.radius**2]
+        values = _normalised(values, tuple(within))
+    # The taps beyond the disk are 0, even where the sum is not finite.
+    return F.pad(values, (0, 0, 0, 0, 0, 1))[:, torch.tensor(entries, device=profile.device)]
 
 
 # ---- Families given by a formula ----
@@ -193,8 +197,8 @@ def _analytic(parameters: Tensor, kernel: Kernel, classes: tuple[DistanceClass, 
     squared = parameters.new_tensor([cls.squared_distance for cls in classes])[:, None, None]
     if kernel.family == "gaussian":
         # See reference.components.
-        return torch.exp(-squared / (2 * parameters.abs().clamp(min=0.025) ** 2))
-    return (parameters.abs().clamp(max=kernel.radius) + 0.5 - squared.sqrt()).clamp(0, 1)
+        return torch.exp(-squared / (2 * clamped(parameters.abs(), low=0.025) ** 2))
+    return clamped(clamped(parameters.abs(), high=kernel.radius) + 0.5 - squared.sqrt(), 0, 1)
 
 
 # With R = 64 there are 2145 classes, too many planes to keep. Row b of them, (0, b) … (b, b), is computed where it

@@ -97,7 +97,7 @@ def test_a_pure_wheel_runs(sdist, tmp_path):
 
 @pytest.mark.slow
 def test_a_native_wheel_runs(sdist, tmp_path):
-    wheel = wheel_of(sdist, tmp_path, FORCE_CPU="1")
+    wheel = wheel_of(sdist, tmp_path, FORCE_CPU="1", REBLUR_OPS_DEBUG="1")
     assert wheel.name.startswith(f"{DISTRIBUTION}-cp310-abi3-")
     assert contents(wheel) == PACKAGE_FILES | {"reblur_ops/_build.json", "reblur_ops/_C.abi3.so"}
     environment = installed(wheel, tmp_path)

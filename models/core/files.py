@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     to become; a hidden `.NAME.….part` may stay.
 
     Raises:
-        OSError: the folder is missing or cannot be written, or the disk is full.
+        OSError: the folder is missing or cannot be written, or the disk is full; with the name of `path`.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -29,8 +29,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        # The system names no file where the disk is full, and the part where it cannot be made.
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(part)):
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 

@@ -9,6 +9,7 @@ from torch.utils import cpp_extension
 from benchmarks import cuda_resources
 from benchmarks.cuda_resources import Kernel, Launch
 from emulation import emulator
+from tests.cuda.sizes import DTYPES
 
 ROOT = Path(__file__).parents[2]
 needs_nvcc = pytest.mark.skipif(cuda_resources.nvcc() is None, reason="nvcc is not on the PATH")
@@ -16,30 +17,25 @@ needs_compiler = pytest.mark.skipif(emulator.compiler() is None, reason="there i
 
 
 @pytest.fixture(scope="module")
-def kernels() -> list[Kernel]:
-    return cuda_resources.compile_all([90])  # the others: make cuda-check
-
-
-@pytest.fixture(scope="module")
 def launches() -> dict[str, Launch]:
-    found = cuda_resources.launches()
+    found = cuda_resources.launches(DTYPES)
     assert found is not None
     return found
 
 
 @needs_nvcc
-def test_kernels_compile_and_the_tuned_ones_keep_to_registers(kernels):
-    assert {kernel.architecture for kernel in kernels if kernel.tuned} == {90}
-    assert [kernel for kernel in kernels if kernel.tuned and kernel.spill_bytes > cuda_resources.TOLERATED_SPILLS] == []
+def test_kernels_compile_and_the_tuned_ones_keep_to_registers(compiled):
+    tuned = [kernel for kernel in compiled.kernels if kernel.tuned]
+    assert {kernel.architecture for kernel in tuned} == {90}
+    assert [kernel for kernel in tuned if kernel.spill_bytes > cuda_resources.TOLERATED_SPILLS] == []
 
 
 @pytest.mark.emulated
 @needs_nvcc
 @needs_compiler
-def test_launches_name_the_kernels_that_nvcc_compiles(kernels, launches):
+def test_launches_name_the_kernels_that_nvcc_compiles(compiled, launches):
     """Neither a kernel without an occupancy, nor two that are told by one name."""
-    names = [kernel.name for kernel in kernels if kernel.architecture == 90]
-    assert sorted(names) == sorted(launches)
+    assert sorted(kernel.name for kernel in compiled.kernels) == sorted(launches)
 
 
 @pytest.mark.emulated
@@ -48,7 +44,7 @@ def test_launches_tell_what_the_launchers_ask_for(launches):
     """Tiles of 16 x 32 pixels of three channels, with the radius on each side."""
     assert launches["gather_kernel (seeds 1…7, float32)"] == (256, 3 * (16 + 14) * (32 + 14) * 4)
     # One pixel a thread, so 8 x 32; radius 15.
-    assert launches["gather_kernel (seeds any radii, float64)"] == (256, 3 * (8 + 30) * (32 + 30) * 8)
+    assert launches["gather_kernel (seeds any radii, float32)"] == (256, 3 * (8 + 30) * (32 + 30) * 4)
 
 
 @needs_nvcc
@@ -74,7 +70,7 @@ def test_spills_and_static_shared_memory_are_seen(tmp_path, monkeypatch):
         "template __global__ void reverse(double*);\n"
     )
     monkeypatch.setattr(cuda_resources, "ROOT", tmp_path)
-    found = {kernel.name: kernel for kernel in cuda_resources.compile_source(source, 80)}
+    found = {kernel.name: kernel for kernel in cuda_resources.compile_source(source, tmp_path / "cubin", 80)}
     assert found["greedy"].spill_bytes > 0
     assert found["greedy"].shared_bytes == 0
     assert found["reverse (float64)"].spill_bytes == 0
@@ -87,7 +83,7 @@ def test_a_source_that_does_not_compile_is_named(tmp_path, monkeypatch):
     source.write_text("__global__ void broken() { missing(); }\n")
     monkeypatch.setattr(cuda_resources, "ROOT", tmp_path)
     with pytest.raises(RuntimeError, match=r"broken.cu does not compile for sm_90:\n(.|\n)*missing"):
-        cuda_resources.compile_source(source, 90)
+        cuda_resources.compile_source(source, tmp_path / "cubin", 90)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +141,7 @@ def test_page():
 def run_main(monkeypatch, tmp_path, *, kernels=(), launches=None, nvcc="/bin/true") -> Path:
     monkeypatch.setattr("sys.argv", ["cuda_resources"])
     monkeypatch.setattr(cuda_resources, "nvcc", lambda: nvcc)
-    monkeypatch.setattr(cuda_resources, "compile_all", lambda architectures: list(kernels))
+    monkeypatch.setattr(cuda_resources, "compile_all", lambda folder, architectures: list(kernels))
     monkeypatch.setattr(cuda_resources, "launches", lambda: launches)
     monkeypatch.setattr(cuda_resources, "RESULTS", tmp_path / "page.md")
     cuda_resources.main()

@@ -11,8 +11,9 @@ from torch import Tensor
 
 import reblur_ops
 from emulation import emulator
-from emulation.problems import DRIVER, KERNELS, Case, Tensors, all_cases, result_tensors, run, tensors
+from emulation.problems import DRIVER, KERNELS, Case, Tensors, all_cases, only, result_tensors, run, tensors
 from reblur_ops import reference, testing
+from tests.cuda.sizes import DTYPES
 
 pytestmark = [
     pytest.mark.emulated,
@@ -23,7 +24,7 @@ PUBLISHED = reblur_ops.PUBLISHED_RADII
 # Everything inlined and every reference checked for null, the unrolled kernels take many minutes to compile.
 FLAGS = ["-g1", "-Og", "-DREBLUR_NO_FORCED_INLINE", "-fno-sanitize=null,alignment"]
 FLAGS += ["-fno-sanitize-address-use-after-scope"]
-FLOAT_ONLY = "-DREBLUR_FOR_EACH_SCALAR(f)=f(float)"
+FLOAT_ONLY = only([torch.float32])
 
 
 class Fault(NamedTuple):
@@ -65,7 +66,7 @@ def programs(tmp_path_factory) -> Programs:
         return emulator.build([], folder / name, [str(path) for path in objects])
 
     with ThreadPoolExecutor(2) as pool:
-        correct = {path.stem: pool.submit(compile, path, path.stem) for path in [*KERNELS, DRIVER]}
+        correct = {path.stem: pool.submit(compile, path, path.stem, only(DTYPES)) for path in [*KERNELS, DRIVER]}
         driver = pool.submit(compile, DRIVER, "driver_float", FLOAT_ONLY)
         faulty = {name: pool.submit(compile_faulty, name, fault) for name, fault in FAULTS.items()}
     objects = {name: future.result() for name, future in correct.items()}
@@ -112,7 +113,7 @@ def assert_correct(case: Case, results: dict[str, Tensor], expected: dict[str, T
             assert_untouched_between(tensor, f"{name} of {case}")
 
 
-CASES = all_cases()
+CASES = all_cases(DTYPES)
 REORDERED = CASES[::3]
 
 

@@ -2,9 +2,11 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import reblur_ops
@@ -426,3 +428,55 @@ def test_a_seed_or_weight_that_is_nan_spoils_the_window_of_its_radius(backend, a
     reach = 0 if direction == "gather" else 1
     expected[6 - reach : 7 + reach, 19 - reach : 20 + reach] = True
     assert torch.equal(found[0, 0].isnan(), expected)
+
+
+def calls_of_every_family() -> dict[str, tuple[dict[str, int], Callable[..., Tensor]]]:
+    """By family, its arguments with their channels, and the call; the largest radius is 3."""
+    return {
+        "seeds": (
+            {"seeds": 6, "weights": 3},
+            lambda *args, **options: reblur_ops.reblur(*args, radii=(1, 3), **options),
+        ),
+        "gaussian": ({"sigma": 1}, lambda *args, **options: reblur_ops.gaussian_blur(*args, radius=3, **options)),
+        "disk": ({"radius": 1}, lambda *args, **options: reblur_ops.disk_blur(*args, max_radius=3, **options)),
+        "radial": ({"profile": 4}, reblur_ops.radial_blur),
+        "taps": ({"tap_weights": 10}, lambda *args, **options: reblur_ops.isotropic_blur(*args, 3, **options)),
+    }
+
+
+ARGUMENTS = [(f, a) for f, (given, _) in calls_of_every_family().items() for a in ("image", "grad_output", *given)]
+
+
+@pytest.mark.parametrize(("value", "padding"), [(math.nan, "zeros"), (math.inf, "replicate"), (math.nan, "reflect")])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("family", "argument"), ARGUMENTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_are_spoilt_within_the_window_alone(backend, family, argument, direction, padding, value):
+    """Nothing beyond it changes, and what a parameter spoils of its own gradient is its pixel."""
+    channels, call = calls_of_every_family()[family]
+    generator = torch.Generator().manual_seed(6)
+    given = {
+        name: torch.randn(1, count, 12, 40, generator=generator, dtype=torch.float64)
+        for name, count in {"image": 2, "grad_output": 2, **channels}.items()
+    }
+
+    def results(given: dict[str, Tensor]) -> dict[str, Tensor]:
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in given.items() if name != "grad_output"}
+        with reblur_ops.use_backend(backend):
+            output = call(*leaves.values(), direction=direction, padding=padding)
+            gradients = torch.autograd.grad(output, list(leaves.values()), given["grad_output"])
+        return {"output": output.detach(), **dict(zip(leaves, gradients, strict=True))}
+
+    clean = results(given)
+    given[argument] = given[argument].clone()
+    given[argument][0, 0, 6, 19] = value
+    spoilt = results(given)
+    is_parameter = argument in channels
+    for name, before in clean.items():
+        after = spoilt[name]
+        reach = 0 if is_parameter and name in channels else 3
+        beyond = torch.ones(12, 40, dtype=torch.bool)
+        beyond[6 - reach : 7 + reach, 19 - reach : 20 + reach] = False
+        torch.testing.assert_close(after[..., beyond], before[..., beyond], rtol=1e-9, atol=1e-12, msg=name)
+    if is_parameter and math.isnan(value) and family in ("gaussian", "disk"):
+        assert spoilt[argument][0, 0, 6, 19].isnan()  # a width that is NaN gets no gradient that looks sound

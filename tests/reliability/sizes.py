@@ -5,4 +5,5 @@ import os
 WHOLE = bool(os.environ.get("RELIABILITY"))
 CALLS = 10_000 if WHOLE else 250  # of operators
 KILLS = 20 if WHOLE else 2  # of synthesize and deblur, each
-TRAINING_KILLS = 100 if WHOLE else 3
+TRAINING_KILLS = 40 if WHOLE else 2  # without and with workers, each
+LAUNCHER_KILLS = 20 if WHOLE else 1  # of a training in two processes

@@ -1,17 +1,26 @@
 """Commands that are killed at random moments: the same command goes on, and the end is as if nothing had happened."""
 
 import json
+import os
+import random
+import signal
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from models.__main__ import main
-from models.data import images
-from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig
-from tests.reliability.sizes import KILLS, TRAINING_KILLS
+from tests.reliability.runs import (
+    launched,
+    make_checkpoint,
+    make_pairs,
+    make_photographs,
+    steps_of,
+    training,
+    wait_for_steps,
+)
+from tests.reliability.sizes import KILLS, LAUNCHER_KILLS, TRAINING_KILLS
 
 pytestmark = pytest.mark.slow
 
@@ -58,18 +67,8 @@ def test_synthesize(tmp_path):
 
 
 def test_deblur(tmp_path):
-    config = FrameworkConfig(
-        radii=(1,),
-        blur_map=BlurMapConfig(width=4, blocks=1),
-        deblur=DeblurConfig("compact", {"width": 4, "encoder": [1], "middle": 1, "decoder": [1]}),
-        reblur=None,
-    )
-    Framework(config).save_pretrained(tmp_path / "checkpoint")
-    generator = np.random.default_rng(0)
-    (tmp_path / "photographs").mkdir()
-    for number in range(12):
-        picture = generator.random((120, 160, 3), np.float32)
-        images.write(tmp_path / "photographs" / f"{number}.png", picture)
+    make_checkpoint(tmp_path / "checkpoint")
+    make_photographs(tmp_path / "photographs", 12)
     options = [tmp_path / "photographs", "--checkpoint", tmp_path / "checkpoint", "--out"]
     assert main(["deblur", *map(str, options), str(tmp_path / "whole")]) == 0
     killed, status = kill(KILLS, 0.3, "deblur", *options, tmp_path / "killed")
@@ -82,28 +81,38 @@ def test_deblur(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_train(tmp_path, workers):
-    data = tmp_path / "data"
-    grey = ["--test", "brick", "camera", "coins", "grass", "gravel"]
-    options = ["--patch", "48", "--misalignment", "1.5", "--blur", "2", "--workers", "1", "--patches", "2", *grey]
-    assert main(["synthesize", "--out", str(data), *options]) == 0
-    arguments = [
-        "train",
-        "--config",
-        "demo",
-        f"data={{train: ['sdd:{data}'], batch: 2, crop: 32, workers: {workers}, decode: false}}",
-        "framework={radii: [1, 2], blur_map: {width: 4, blocks: 1}, reblur: {width: 4, blocks: 1, max_radius: 2}}",
-        "framework.deblur={network: compact, options: {width: 4, encoder: [1], middle: 1, decoder: [1]}}",
-        f"schedule={{steps: {24 + 2 * TRAINING_KILLS}, boundary: 4}}",
-        "optimizer.precision=float32",
-        "output={metrics: 1, validation: 8, validation_pairs: 1, checkpoints: 1, pictures: 0}",
-        "resume=auto",
-    ]
+    arguments = training(make_pairs(tmp_path / "data"), 24 + 2 * TRAINING_KILLS, workers)
     assert main([*arguments, f"out={tmp_path / 'whole'}"]) == 0
     began = time.monotonic()
     killed, status = kill(TRAINING_KILLS, 1.5, *arguments, f"out={tmp_path / 'killed'}")
     assert status == 0
     assert killed >= 1, f"it took {time.monotonic() - began:.1f} s"
-    whole, found = (tmp_path / name / "latest" for name in ("whole", "killed"))
-    assert (found / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert_trained_alike(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_train_in_two_processes(tmp_path):
+    """The launcher and all that it has started are killed at once, as when the power fails."""
+    arguments = training(make_pairs(tmp_path / "data"), 24 + 2 * LAUNCHER_KILLS, 1)
+    assert subprocess.run(launched(*arguments, f"out={tmp_path / 'whole'}"), capture_output=True).returncode == 0
+    chance, killed, began = random.Random(5), 0, 0
+    while True:
+        command = launched(*arguments, f"out={tmp_path / 'killed'}")
+        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if killed < LAUNCHER_KILLS:
+            wait_for_steps(tmp_path / "killed", began, process)
+            time.sleep(chance.uniform(0, 1))
+            os.killpg(process.pid, signal.SIGKILL)
+        printed, _ = process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            break
+        killed, began = killed + 1, steps_of(tmp_path / "killed")
+    assert process.returncode == 0, printed.decode()
+    assert killed >= 1
+    assert_trained_alike(tmp_path / "killed", tmp_path / "whole")
+
+
+def assert_trained_alike(found, whole):
+    weights = [(run / "latest" / "model.safetensors").read_bytes() for run in (found, whole)]
+    assert weights[0] == weights[1]
+    steps = [json.loads(line)["step"] for line in (found / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, len(steps) + 1))

@@ -9,7 +9,7 @@
 #include <optional>
 #include <tuple>
 
-#include "engine/problem.h"
+#include "common/problem.h"
 
 namespace reblur {
 

@@ -1,4 +1,4 @@
-"""What the benchmarks compute around their measurements."""
+"""The benchmarks, without their measurements."""
 
 import importlib.util
 import json
@@ -355,7 +355,7 @@ def test_kernels_take_no_more_instructions_than_recorded():
 
 
 def test_importing_brings_nothing_but_torch():
-    """What import time comes from, without a clock: the modules of ours, and none of others."""
+    """Import time, without a clock: the modules of ours, and none of others."""
     code = (
         "import sys, torch; before = set(sys.modules); import reblur_ops; "
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"

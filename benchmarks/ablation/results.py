@@ -45,7 +45,7 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
 
 
 def values_of(rows: Sequence[Row], variant: str, measure: str) -> dict[int, np.ndarray]:
-    """Of each seed the pictures' scores; NaN where there is nothing to score."""
+    """The pictures' scores of each seed; NaN where there is nothing to score."""
     return {
         row.seed: np.array([getattr(each, measure) for each in row.result.scores], np.float64)
         for row in rows
@@ -75,7 +75,7 @@ def drawn(rows: Sequence[Row], variants: Sequence[str], measure: str) -> np.ndar
 
 
 def interval(values: np.ndarray) -> Interval:
-    """Of a statistic of `drawn`."""
+    """The interval of a statistic of `drawn`."""
     low, high = np.quantile(values[1:], [0.025, 0.975])
     return Interval(float(values[0]), float(low), float(high))
 

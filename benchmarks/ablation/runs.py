@@ -64,7 +64,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run, as it lies in scores.json.
+    """The outcome of a run, as it lies in scores.json.
 
     Attributes:
         step_ms: milliseconds, the mean of the training's steps since it last went on; None if none was left.

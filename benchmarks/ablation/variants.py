@@ -1,4 +1,4 @@
-"""What is compared: variants of one training, and at which scale."""
+"""The variants of one training that are compared, and the scales."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -9,8 +9,8 @@
 #include <numeric>
 #include <vector>
 
-#include "cpu/engine.h"
-#include "engine/radii.h"
+#include "common/radii.h"
+#include "cpu/class_sums.h"
 
 namespace reblur {
 namespace cpu {
@@ -227,7 +227,7 @@ class CostVolume {
   const CostVolumeArguments<T>& arguments_;
   CostTiles tiles_;
   Bank<T> bank_;
-  RingSums<Lane, SingleRadius> sums_;
+  ClassSums<Lane, SingleRadius> sums_;
   Scratch<Lane> levels_;  // the class sums of a vector of pixels
   Scratch<Lane> totals_;  // of the classes before each
   TilePlanes<T> blurred_, target_;

@@ -1,4 +1,4 @@
-// The CPU engine's entry points. No Torch here: raw pointers, sizes and strides.
+// The entry points of the CPU kernels. No Torch here: raw pointers, sizes and strides.
 //
 // Each exists once per instruction set and scalar type. It works on some rows of a problem, cut into tiles, and of
 // those on the range [begin, end), so that the caller spreads them over threads. Every pixel is computed by the same
@@ -7,8 +7,8 @@
 
 #include <type_traits>
 
-#include "engine/classes.h"
-#include "engine/problem.h"
+#include "common/classes.h"
+#include "common/problem.h"
 
 namespace reblur {
 namespace cpu {
@@ -20,7 +20,7 @@ struct Problem {
                                   // [N, R+1, H, W]; σ or ρ [N, 1, H, W]
 };
 
-// What the family's kernels are read off (its states, families/class_family.h), as the engine keeps it between kernels:
+// What the family's kernels are read off (its states, families/class_family.h), as it is kept between kernels:
 // [images, rows, ceil(W / lanes), state_size, lanes]. All of a block of neighbouring pixels lies together, which spares
 // the caches 36 streams at equal distances. An image's rows take turns where there are more than `rows`: only those
 // within reach of the scatter need be there.
@@ -108,7 +108,7 @@ struct CostVolumeArguments {
   T* output;      // [N, K, (2 slack + 1)^2, H / cell, W / cell]
 };
 
-// The engine compiled for one instruction set.
+// The kernels compiled for one instruction set.
 template <class T>
 struct Kernels {
   const char* capability;  // "AVX512", "AVX2" or "DEFAULT"

@@ -1,8 +1,12 @@
-// The table of the engine's kernels for the instruction set that the including file is compiled for.
+// The table of the kernels for the instruction set that the including file is compiled for.
 #include <type_traits>
 
+#include "cpu/class_weights.h"
 #include "cpu/cost_volume.h"
-#include "cpu/engine.h"
+#include "cpu/gather.h"
+#include "cpu/parameter_gradients.h"
+#include "cpu/scatter.h"
+#include "cpu/states.h"
 #include "families/disk.h"
 #include "families/gaussian.h"
 #include "families/radial.h"

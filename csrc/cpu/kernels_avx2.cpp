@@ -1,4 +1,4 @@
-// The engine for x86-64 with AVX2.
+// The kernels for x86-64 with AVX2.
 #define CPU_CAPABILITY AVX2
 #define CPU_CAPABILITY_AVX2
 #include "cpu/kernels.inl"

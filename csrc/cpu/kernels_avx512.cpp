@@ -1,4 +1,4 @@
-// The engine for x86-64 with AVX512.
+// The kernels for x86-64 with AVX512.
 #define CPU_CAPABILITY AVX512
 #define CPU_CAPABILITY_AVX512
 #include "cpu/kernels.inl"

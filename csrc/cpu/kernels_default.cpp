@@ -1,4 +1,4 @@
-// The engine for any processor of the architecture.
+// The kernels for any processor of the architecture.
 #define CPU_CAPABILITY DEFAULT
 #define CPU_CAPABILITY_DEFAULT
 #include "cpu/kernels.inl"

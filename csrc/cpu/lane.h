@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "engine/lane.h"
+#include "common/lane.h"
 
 namespace reblur {
 

@@ -1,4 +1,4 @@
-// The operators on the CPU: memory and threads. The kernels are in cpu/engine.h.
+// The operators on the CPU: memory and threads. The kernels are in the headers beside this file.
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -1,12 +1,12 @@
-// How the engine walks an image: tiles of one row, scratch memory, and rows with their padding.
+// How the kernels walk an image: tiles of one row, scratch memory, and rows with their padding.
 #pragma once
 
 #include <cstdlib>
 #include <cstring>
 #include <new>
 
-#include "engine/classes.h"
-#include "engine/problem.h"
+#include "common/classes.h"
+#include "common/problem.h"
 
 namespace reblur {
 namespace cpu {

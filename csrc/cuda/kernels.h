@@ -1,4 +1,4 @@
-// The CUDA engine's entry points. No Torch here: raw pointers, sizes and strides.
+// The entry points of the CUDA kernels. No Torch here: raw pointers, sizes and strides.
 //
 // T is float, double, __half or __nv_bfloat16. A launcher puts its work on the stream and returns: it neither waits nor
 // allocates, and what it returns speaks of the launch only. Results are bitwise repeatable: there are no atomics. Sizes
@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "engine/classes.h"
-#include "engine/problem.h"
-#include "engine/radii.h"
+#include "common/classes.h"
+#include "common/problem.h"
+#include "common/radii.h"
 
 namespace reblur {
 namespace cuda {

@@ -1,8 +1,8 @@
 // The adjoint of padding: which pixels beyond the border are copies of one inside.
 #pragma once
 
+#include "common/problem.h"
 #include "cuda/launch.h"
-#include "engine/problem.h"
 
 namespace reblur {
 namespace cuda {

@@ -1,9 +1,9 @@
 // What families have in common whose kernel is given by the weight of every distance class.
 //
-// The engine asks any family for the following. Lanes are those of one pixel, or of several with SIMD; a state is what
+// The kernels ask any family for the following. Lanes are those of one pixel, or of several with SIMD; a state is what
 // the weights are read off or computed from.
 //
-//   Radii, radii              the radii policy (engine/radii.h)
+//   Radii, radii              the radii policy (common/radii.h)
 //   kState, state_size()      lanes of a pixel's state: capacity, and number in use
 //   prepare(load, state)      fills the state from the parameters, load(tensor, channel)
 //   for_each_weight(state, f)            f(class, weight), for the classes that may have a weight
@@ -20,8 +20,8 @@
 // An analytic family also has reach(state): no weight of these lanes farther along x or y differs from zero.
 #pragma once
 
-#include "engine/lane.h"
-#include "engine/radii.h"
+#include "common/lane.h"
+#include "common/radii.h"
 
 namespace reblur {
 

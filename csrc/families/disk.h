@@ -9,9 +9,9 @@
 
 #include <cmath>
 
-#include "engine/lane.h"
-#include "engine/problem.h"
-#include "engine/radii.h"
+#include "common/lane.h"
+#include "common/problem.h"
+#include "common/radii.h"
 
 namespace reblur {
 
@@ -82,7 +82,7 @@ struct DiskFamily {
     return shape.edge >= 1 ? static_cast<int>(shape.edge) : 0;
   }
 
-  // ---- What the CPU engine asks for: see families/class_family.h ----
+  // ---- What the CPU kernels ask for: see families/class_family.h ----
 
   static constexpr int kState = 4, kSums = 2;
   static constexpr int kEdge = 0, kInverse = 1, kSlope = 2, kLargestEdge = 3;

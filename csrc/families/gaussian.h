@@ -5,9 +5,9 @@
 //   ∂T/∂σ = T(d) (d^2 - mean) / σ^3,   mean = Σ_u T(|u|) |u|^2
 #pragma once
 
-#include "engine/lane.h"
-#include "engine/problem.h"
-#include "engine/radii.h"
+#include "common/lane.h"
+#include "common/problem.h"
+#include "common/radii.h"
 
 namespace reblur {
 
@@ -67,7 +67,7 @@ struct GaussianFamily {
     return radii.max();
   }
 
-  // ---- What the CPU engine asks for: see families/class_family.h ----
+  // ---- What the CPU kernels ask for: see families/class_family.h ----
   //
   // The window is the product of two axes, and so is its sum: T(a, b) = h_a h_b, h_a = f(a) / Σ_i f(i).
 

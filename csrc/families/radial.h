@@ -8,7 +8,7 @@
 // with m_k the class's multiplicity.
 #pragma once
 
-#include "engine/problem.h"
+#include "common/problem.h"
 #include "families/class_family.h"
 
 namespace reblur {

@@ -1,4 +1,4 @@
-"""What the fields of a configuration are, as its source says, beside their values in YAML."""
+"""Explain the fields of a configuration beside their values in YAML, in the words of its source."""
 
 import ast
 import dataclasses

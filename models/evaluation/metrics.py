@@ -33,7 +33,7 @@ SSIM_WINDOW = 11  # pixels
 LARGEST_SHIFT = 8  # pixels, each way, that the protocol `shift` looks for
 GAINS = (0.8, 1.25)  # that it may find: what is beyond is no exposure; a dark picture times anything fits another
 SHIFT_MARGIN = LARGEST_SHIFT + 2  # pixels at each border that it leaves out: what the shift and the spline reach
-SMALLEST = SSIM_WINDOW + 2 * SHIFT_MARGIN  # pixels that a picture must have, each way
+SMALLEST = 4 * SHIFT_MARGIN  # pixels that a picture must have, each way: a quarter of it is scored, at least
 PUBLISHED_MULTIPLE = 16  # what the protocol `warped` crops to
 
 PROTOCOLS = {

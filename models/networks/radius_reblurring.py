@@ -112,7 +112,7 @@ class RadiusReblurringNet(nn.Module):
         return ReblurredByDisks(image, coc, radius, confidence, self.max_radius, self.light)
 
     def likelihood(self, sharp: Tensor, blurry: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says of images whose sides are multiples of `multiple`.
+        """Run the network on images whose sides are multiples of `multiple`.
 
         Returns:
             Weights of candidates in cells of 2 × 2 pixels, (N, K, H/2, W/2), sum 1 over K. And weights of the 3 × 3

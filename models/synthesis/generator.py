@@ -97,7 +97,7 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a sample is like before anything of it is drawn."""
+    """The properties of a sample that are decided before anything of it is drawn."""
 
     layers: int
     in_focus: bool

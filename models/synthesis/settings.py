@@ -64,7 +64,7 @@ class Settings:
 
     @property
     def scene(self) -> SceneSettings:
-        """What scenes are drawn from."""
+        """The ranges that scenes are drawn from."""
         return SceneSettings(
             size=self.patch,
             blur=self.blur,

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def megapixels(photograph: Path) -> float:
-    """Of a file, by its head; 0 where that cannot be read, which deblurring it will tell."""
+    """The megapixels of a file, by its head; 0 where that cannot be read, which deblurring it will tell."""
     try:
         height, width = images.read_size(photograph)
     except images.ImageError:

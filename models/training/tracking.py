@@ -9,7 +9,7 @@ from .config import OutputConfig
 
 
 class Tracker(Protocol):
-    """What training tells a tracker."""
+    """Takes the numbers and pictures of a training."""
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Numbers of a group, "train" or "validation", after a step."""

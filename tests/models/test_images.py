@@ -30,7 +30,7 @@ def exif(orientation=None):
 
 
 def exif_of(data):
-    """What a reader other than ours finds."""
+    """Read by another reader than ours."""
     tags = Image.Exif()
     tags.load(b"Exif\0\0" + data)
     return tags.get(MAKE), tags.get_ifd(EXIF).get(EXPOSURE_TIME), tags.get_ifd(GPS).get(LATITUDE_REFERENCE)

@@ -62,7 +62,7 @@ TINY = [
 
 
 def synthesize(out, patches):
-    """Of the photographs in colour."""
+    """Make pairs of the photographs in colour."""
     options = ["--patch", "48", "--misalignment", "1.5", "--blur", "2", "--workers", "1"]
     grey = ["--test", "brick", "camera", "coins", "grass", "gravel"]
     assert main(["synthesize", "--out", str(out), "--patches", str(patches), *options, *grey]) == 0

@@ -1,4 +1,4 @@
-"""What PyTorch asks of an operator: gradients, schemas, tracing, compilation, autocast, repeatability."""
+"""The demands of PyTorch on an operator: gradients, schemas, tracing, compilation, autocast, repeatability."""
 
 import pytest
 import torch

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "engine/macros.h"
+#include "common/macros.h"
 
 namespace reblur {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "engine/classes.h"
+#include "common/classes.h"
 
 namespace reblur {
 

@@ -11,7 +11,7 @@
 
 #include <type_traits>
 
-#include "engine/classes.h"
+#include "common/classes.h"
 
 namespace reblur {
 

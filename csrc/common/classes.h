@@ -6,7 +6,7 @@
 
 #include <utility>
 
-#include "engine/macros.h"
+#include "common/macros.h"
 
 namespace reblur {
 

@@ -7,7 +7,7 @@ Environment:
     TORCH_CUDA_ARCH_LIST     the architectures, as torch.utils.cpp_extension reads it; without it the visible GPUs', or
                              where none is visible those in DEFAULT_ARCHITECTURES that nvcc knows
     MAX_JOBS                 how many files are compiled at a time
-    REBLUR_OPS_DEBUG=1       compile without optimisation, in a third of the time, for code that runs as slowly
+    REBLUR_OPS_DEBUG=1       compile without optimisation, which is sooner done, for tries
 
 What was decided, and why, is printed (`pip install -v` shows it) and kept: `python -m reblur_ops`.
 """

@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.__main__ import main
 from models.data import images
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in /proc")
 
 
 def make_checkpoint(folder: Path) -> Path:
@@ -62,6 +65,11 @@ def launched(*arguments: str) -> list[str]:
     """The command that runs a task in two processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return [*launcher, "-m", "models", *arguments]
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def steps_of(run: Path) -> int:

@@ -122,5 +122,6 @@ def test_commands(tmp_path, task):
     statuses, printed = on_a_small_disk(disk, COMMAND, task, *given, "--out", disk / "out")
     assert statuses == [1 if task == "deblur" else 2, 2, 0], printed  # 1: some photographs failed
     assert "Traceback" not in printed
+    assert ".part" not in re.search(r"^left (.*)", printed, re.MULTILINE)[1]
     for reason in ("No space left on device", "Read-only file system"):
         assert re.search(rf"{task}: error: .*{disk}/out.*: {reason}\n", printed), printed

@@ -12,10 +12,12 @@ import pytest
 
 from models.__main__ import main
 from tests.reliability.runs import (
+    children,
     launched,
     make_checkpoint,
     make_pairs,
     make_photographs,
+    needs_proc,
     steps_of,
     training,
     wait_for_steps,
@@ -90,6 +92,7 @@ def test_train(tmp_path, workers):
     assert_trained_alike(tmp_path / "killed", tmp_path / "whole")
 
 
+@needs_proc
 def test_train_in_two_processes(tmp_path):
     """The launcher and all that it has started are killed at once, as when the power fails."""
     arguments = training(make_pairs(tmp_path / "data"), 24 + 2 * LAUNCHER_KILLS, 1)
@@ -97,11 +100,13 @@ def test_train_in_two_processes(tmp_path):
     chance, killed, began = random.Random(5), 0, 0
     while True:
         command = launched(*arguments, f"out={tmp_path / 'killed'}")
-        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if killed < LAUNCHER_KILLS:
             wait_for_steps(tmp_path / "killed", began, process)
             time.sleep(chance.uniform(0, 1))
-            os.killpg(process.pid, signal.SIGKILL)
+            # The launcher gives each process a session of its own.
+            for each in [process.pid, *(children(process.pid) if process.poll() is None else [])]:
+                os.kill(each, signal.SIGKILL)
         printed, _ = process.communicate()
         if process.returncode != -signal.SIGKILL:
             break

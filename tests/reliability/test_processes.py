@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.runs import launched, make_pairs, steps_of, training, wait_for_steps
+from tests.reliability.runs import children, launched, make_pairs, needs_proc, steps_of, training, wait_for_steps
 
 pytestmark = pytest.mark.slow
 
 
-def children(process: int) -> list[int]:
-    found = Path(f"/proc/{process}/task/{process}/children")
-    return [int(child) for child in found.read_text().split()]
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in /proc")
+@needs_proc
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_others_end_within_a_minute(tmp_path, rank):
     run = tmp_path / "run"
@@ -36,9 +31,9 @@ def test_the_others_end_within_a_minute(tmp_path, rank):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode != 0
-    # Torchrun may end the other before it has seen for itself; then what it was about to say is torchrun's.
+    # Torchrun may end the other, which saves, before that has seen for itself.
     text = printed.decode()
-    assert "another process of this run was lost; resume=auto goes on" in text or "SIGTERM" in text, text
+    assert "resume=auto goes on" in text, text
     assert "RuntimeError" not in text
     assert steps_of(run) >= 3
     assert (run / "latest" / "model.safetensors").exists()

@@ -1,14 +1,15 @@
-"""Which settings of DIS align best when one image is out of focus?
+"""Which flow aligns best when one image is out of focus?
 
     python -m benchmarks.flow
 
 Photographs are displaced by known motions, and one of the two is blurred as by a lens, without this project's operator.
-The settings were chosen on CHOSEN_ON, and are measured on MEASURED_ON too. Writes results/flow.md.
+The settings were chosen on CHOSEN_ON, and are measured on MEASURED_ON too, and on layered scenes with parallax. Writes
+flow.md where --results says.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,9 +21,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import harness
+from benchmarks.blur import photographs, tensor
 from models.flow import Flow, inside_mask, load_flow
 from models.synthesis import defocus
 from models.synthesis.defocus import Array
+from models.synthesis.scene import SceneSettings, make_scene
 
 SIZE = 256
 RIM = 8  # pixels at the border that do not count
@@ -40,11 +43,15 @@ CONTENDERS: dict[str, Callable[[], Flow]] = {
     "to the finest scale, equalised": lambda: load_flow("dis", smoothness=None, refinements=None),
     "default, not equalised": lambda: load_flow("dis", equalise=False),
     "default": lambda: load_flow("dis"),
+    "variational": lambda: load_flow("variational"),
 }
+PARALLAX = (4.0, 12.0, 24.0)  # pixels, of scenes
+SCENE = 160  # pixels
+BATCH = 8  # pairs whose flows are timed at once
 
 
 class Pair(NamedTuple):
-    """Two photographs, (1, 3, H, W), sRGB; the flow between them, (1, 2, H, W); where it counts, (H, W)."""
+    """Two images, (1, 3, H, W), sRGB; the flow between them, (1, 2, H, W); where it counts, (H, W)."""
 
     first: Tensor
     second: Tensor
@@ -138,6 +145,17 @@ def pairs(names: tuple[str, ...], size: int) -> Iterator[tuple[str, str, str, Pa
                 yield name, motion, blur, pair(*images, flow, radii)
 
 
+def scenes(count: int) -> Iterator[tuple[str, str, str, Pair]]:
+    """Likewise of layered scenes, whose first image is blurred by depth; both images are noisy."""
+    pictures = photographs()
+    for parallax in PARALLAX:
+        for index in range(count):
+            settings = SceneSettings(size=SCENE, parallax=parallax)
+            scene = make_scene(pictures, settings, np.random.default_rng([7, index]))
+            images = tensor(scene.blurry), tensor(scene.sharp), tensor(scene.flow)
+            yield str(index), f"{parallax:g} px", "by depth", Pair(*images, torch.from_numpy(scene.visible))
+
+
 def errors(found: Tensor, true: Pair) -> Tensor:
     """The distance of each displacement from the true one, pixels, where it counts."""
     return (found - true.flow).square().sum(dim=1).sqrt()[0][true.counts]
@@ -147,7 +165,7 @@ def errors(found: Tensor, true: Pair) -> Tensor:
 class Row:
     """One contender on one pair."""
 
-    photos: str  # "chosen on" or "held back"
+    photos: str  # "chosen on", "held back" or "scenes"
     photo: str
     motion: str
     blur: str
@@ -157,11 +175,10 @@ class Row:
     ms: float
 
 
-def measure(photos: str, names: tuple[str, ...], size: int) -> list[Row]:
+def measure(photos: str, cases: Iterable[tuple[str, str, str, Pair]]) -> list[Row]:
     flows = {name: make() for name, make in CONTENDERS.items()}
     rows = []
-    total = len(names) * len(motions(size)) * len(blurs(size))
-    for name, motion, blur, case in tqdm(pairs(names, size), total=total, desc=photos):
+    for name, motion, blur, case in tqdm(cases, desc=photos):
         for contender, flow in flows.items():
             start = time.perf_counter()
             found = flow(case.first, case.second)
@@ -185,31 +202,56 @@ def table(rows: list[Row], by: str) -> str:
         means = [summary([row for row in own if getattr(row, by) == column]) for column in columns]
         ms = np.median([row.ms for row in own])
         cells.append([contender, *means, summary(own), harness.milliseconds(float(ms))])
-    return harness.markdown(("DIS", *(f"{column}:" for column in columns), "all:", "ms:"), cells)
+    return harness.markdown(("flow", *(f"{column}:" for column in columns), "all:", "ms:"), cells)
 
 
-def page(rows: list[Row], where: dict[str, Any]) -> str:
+def batch_time_ratio(repeats: int = 9) -> float:
+    """How many times longer the variational flow takes than DIS for a batch; the median, in turns."""
+    cases = [case for _, _, _, case in pairs(MEASURED_ON[:1], SIZE)][:BATCH]
+    first, second = (torch.cat([getattr(case, name) for case in cases]) for name in ("first", "second"))
+    flows = [load_flow(name) for name in ("variational", "dis")]
+    for flow in flows:
+        flow(first, second)
+    ratios = []
+    for _ in range(repeats):
+        times = []
+        for flow in flows:
+            start = time.perf_counter()
+            flow(first, second)
+            times.append(time.perf_counter() - start)
+        ratios.append(times[0] / times[1])
+    return float(np.median(ratios))
+
+
+def page(rows: list[Row], where: dict[str, Any], batch_ratio: float) -> str:
     parts = [
-        "# DIS when one image is out of focus",
+        "# Optical flow when one image is out of focus",
         f"{where['device']}, OpenCV {cv2.__version__}, torch {where['torch']}, {where['date']}. "
         "Mean endpoint error in\n"
         f"pixels, and the part of pixels off by more than one, at {SIZE}×{SIZE}; radii of the blur in pixels.\n"
-        "Ultrafast, fast and medium are OpenCV's presets with its own parameters; what the default is:\n"
-        "`models.flow.DisFlow`. The time is the median of single calls, to compare within a table.",
+        "Ultrafast, fast and medium are OpenCV's presets of DIS with its own parameters; what the default of DIS is:\n"
+        "`models.flow.DisFlow`; variational: `models.flow.VariationalFlow`. The time is the median of single calls,\n"
+        "to compare within a table.",
+        f"For {BATCH} pairs at once, variational takes {batch_ratio:.2f} times as long as the default of DIS.",
     ]
     for photos, title in (("chosen on", "that the settings were chosen on"), ("held back", "held back")):
         part = [row for row in rows if row.photos == photos]
         names = ", ".join(dict.fromkeys(row.photo for row in part))
         parts += [f"## Photographs {title}: {names}", table(part, "blur"), table(part, "motion")]
+    part = [row for row in rows if row.photos == "scenes"]
+    parts += [f"## Layered scenes, {SCENE}×{SCENE}, by parallax", table(part, "motion")]
     return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     harness.add_results(parser)
+    parser.add_argument("--scenes", type=int, default=12, help="of each parallax (default: %(default)s)")
     arguments = parser.parse_args()
-    rows = measure("chosen on", CHOSEN_ON, SIZE) + measure("held back", MEASURED_ON, SIZE)
-    harness.save("flow", rows, page(rows, harness.environment()), arguments.results)
+    rows = measure("chosen on", pairs(CHOSEN_ON, SIZE)) + measure("held back", pairs(MEASURED_ON, SIZE))
+    rows += measure("scenes", scenes(arguments.scenes))
+    text = page(rows, harness.environment(), batch_time_ratio())
+    harness.save("flow", rows, text, arguments.results)
 
 
 if __name__ == "__main__":

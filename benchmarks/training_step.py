@@ -90,9 +90,7 @@ class Step:
         self.blurry, self.sharp = (torch.rand(*shape, generator=generator).to(device) for _ in range(2))
         torch.manual_seed(0)
         self.framework = Framework(FrameworkConfig(reblur=ReblurConfig(light="srgb"))).to(device)
-        # The flow is frozen, and DIS runs on the CPU: on a GPU it would be the copies that are measured.
-        flow = "dis" if device == "cpu" else "none"
-        alignment = AlignmentConfig(flow=flow, first_mask="none", mask="calibration")
+        alignment = AlignmentConfig(first_mask="none", mask="calibration")
         aligner = Aligner(alignment, device=torch.device(device))
         self.objective = Objective(self.framework, aligner, PUBLISHED_LOSSES, "float32")
         self.objective.prepare(stage)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..blur import decode, encode, match_exposure, search_radius
 from ..flow import inside_mask, load_flow, warp
 
+FLOWS = ("reblur", "dis", "variational", "none")  # those that need no weights
 NOISE = (4 / 255) ** 2  # mean square error, of roots of light, at which half of the confidence is left
 
 
@@ -16,7 +17,8 @@ class AlignmentSettings:
     """Options of the alignment of pairs.
 
     Attributes:
-        flow: a name of `models.flow.load_flow` that needs no weights: "reblur"; "dis", which is far faster; or "none".
+        flow: a name of `models.flow.load_flow` that needs no weights: "reblur"; "dis" or "variational", which are
+            far faster; or "none".
         max_radius: largest circle of confusion that is searched, pixels, 1 to 64.
     """
 
@@ -24,8 +26,8 @@ class AlignmentSettings:
     max_radius: int = 16
 
     def __post_init__(self) -> None:
-        if self.flow not in ("reblur", "dis", "none"):
-            raise ValueError(f"flow must be one of 'reblur', 'dis', 'none', got {self.flow!r}")
+        if self.flow not in FLOWS:
+            raise ValueError(f"flow must be one of {', '.join(map(repr, FLOWS))}, got {self.flow!r}")
         if not 1 <= self.max_radius <= 64:
             raise ValueError(f"max_radius must be from 1 to 64 pixels, got {self.max_radius}")
 

@@ -1,6 +1,6 @@
 """Alignment: optical flow by several methods behind one interface, warping, and masks of what can be trusted.
 
-    flow = load_flow("dis")              # "reblur", "pwc", "raft", "none"
+    flow = load_flow("dis")              # "variational", "reblur", "pwc", "raft", "none"
     displacement = flow(first, second)   # (N, 2, H, W), pixels; channel 0 to the right, channel 1 down
     aligned = warp(second, displacement) # matches first
 

@@ -12,6 +12,7 @@ from .dis import DisFlow
 from .pwc import PWCNet, load_pwcnet
 from .raft import RaftFlow
 from .reblur import ReblurFlow
+from .variational import VariationalFlow
 
 
 class NoFlow(Flow):
@@ -28,6 +29,7 @@ def pwc(weights: Any, channel_order: str = "bgr") -> PWCNet:
 
 FLOWS: dict[str, Callable[..., Flow]] = {
     "dis": DisFlow,
+    "variational": VariationalFlow,
     "pwc": pwc,
     "raft": RaftFlow,
     "reblur": ReblurFlow,
@@ -39,7 +41,8 @@ def load_flow(name: str = "dis", **options: Any) -> Flow:
     """A method of optical flow by its name.
 
     Args:
-        name: "dis": OpenCV's DIS, on the CPU, without weights (`DisFlow`). "pwc": PWC-Net (`PWCNet`), with the option
+        name: "dis": OpenCV's DIS, on the CPU, without weights (`DisFlow`). "variational": on any
+            device, in batches, without weights (`VariationalFlow`). "pwc": PWC-Net (`PWCNet`), with the option
             `weights`. "raft": torchvision's RAFT, where that is installed (`RaftFlow`). "reblur": DIS refined by
             reblurring, from a blurry to a sharp image (`ReblurFlow`). "none": zero flow.
         options: the arguments of the method.

@@ -6,6 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from ..alignment import AlignmentSettings, align_dataset
+from ..alignment.pair import FLOWS
 from ..core.errors import PROGRAM
 from ..core.files import writable_folder
 from ..core.parallel import processors
@@ -28,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--flow",
-        choices=("reblur", "dis", "none"),
+        choices=FLOWS,
         default=DEFAULT.flow,
-        help="reblur: refined by reblurring, some 30 s a megapixel; dis: optical flow alone (default: reblur)",
+        help="reblur: refined by reblurring, some 30 s a megapixel; the others: without (default: reblur)",
     )
     parser.add_argument(
         "--max-radius",

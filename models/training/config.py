@@ -94,7 +94,8 @@ class StartConfig:
 class AlignmentConfig:
     """Alignment of the two images of a pair: models.flow."""
 
-    flow: str = "dis"  # or "reblur", "pwc", "raft", "none"
+    # Or "dis", "variational", "reblur", "pwc", "raft", "none"; "auto" is "variational" on a GPU, else "dis".
+    flow: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)  # arguments of the flow; of "pwc" `weights`
     fallback: str | None = None  # the flow instead of "pwc" where it has no weights
     # Masks of the loss: "none" (everywhere), "inside" the image, "calibration", "consistency": models.flow.masks.

@@ -11,7 +11,7 @@ from ..data.images import ImageError
 from ..data.pairs import DataError
 from .config import TrainingConfig
 from .loop import Run, prepare, train
-from .processes import LostProcessError, join_processes
+from .processes import LostProcessError, join_processes, told_when_lost
 from .report import NonFiniteError
 
 
@@ -23,14 +23,19 @@ def execute(config: TrainingConfig, task: str = "train") -> int:
     """
     with ExitStack() as stack:
         try:
-            prepared = prepare(config, stack.enter_context(join_processes(config.device)))
+            with told_when_lost():
+                prepared = prepare(config, stack.enter_context(join_processes(config.device)))
         except (ValueError, ModuleNotFoundError, NonFiniteError) as error:
             return _failed(str(error), 2, task)
+        except LostProcessError as error:
+            return _failed(str(error), 1, task)
         device = prepared.processes.device
         if prepared.processes.first:
             print(f"reblurring on {device}: backend {reblur_ops.explain_backend(device)}", file=sys.stderr)
         try:
-            received = train(prepared)
+            # PyTorch itself speaks to the other processes in many places: here for all of them.
+            with told_when_lost():
+                received = train(prepared)
         except NonFiniteError as error:  # going on would change nothing
             return _failed(str(error), 1, task)
         except (DataError, ImageError, LostProcessError) as error:

@@ -3,7 +3,7 @@
 import gc
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,8 +36,7 @@ class Processes:
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, on the CPU, the same in each."""
         if self.count > 1:
-            with told_when_lost():
-                dist.all_reduce(values)
+            dist.all_reduce(values)
         return values.cpu()
 
     def gather(self, value: T) -> list[T]:
@@ -45,8 +44,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        with told_when_lost():
-            dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value)
         return values
 
     def from_first(self, compute: Callable[[], T]) -> T:
@@ -59,8 +57,7 @@ class Processes:
                 outcome[0] = compute()
             except Exception as error:
                 outcome[1] = error
-        with told_when_lost():
-            dist.broadcast_object_list(outcome, src=0)
+        dist.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]
@@ -118,7 +115,8 @@ def join_processes(device: str) -> Iterator[Processes]:
         yield Processes(rank, count, own)
         # None leaves while another still talks to it, which gloo's threads may not survive. Not after an exception: the
         # others may be anywhere.
-        dist.barrier()
+        with suppress(LostProcessError), told_when_lost():  # lost by then, it is no longer needed
+            dist.barrier()
     finally:
         gc.collect()  # what still holds the group, as DistributedDataParallel does, goes before it
         dist.destroy_process_group()

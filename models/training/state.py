@@ -20,7 +20,6 @@ from ..networks.initialization import initialize_as_published
 from .config import OptimizerConfig, StartConfig, TrainingConfig
 from .folder import Checkpoint
 from .losses import Losses
-from .processes import told_when_lost
 
 
 @dataclass
@@ -68,8 +67,7 @@ class State:
         """The gradients, averaged over processes and clipped; their norm before."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with told_when_lost():  # processes average their gradients there
-            torch.autograd.backward(self.scaler.scale(losses.total))
+        torch.autograd.backward(self.scaler.scale(losses.total))
         self.scaler.unscale_(self.optimizer)
         largest = math.inf if options.clip is None else options.clip
         # Each network by itself: where one has a bad batch, the others still learn at their own pace.

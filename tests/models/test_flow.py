@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import flow as benchmark
 from models.flow import RaftFlow, load_flow, warp
@@ -37,14 +38,15 @@ def cases():
     return {(motion, blur): pair for _, motion, blur, pair in benchmark.pairs((PHOTO,), SIZE)}
 
 
+@pytest.mark.parametrize("name", ["dis", "variational"])
 @pytest.mark.parametrize(("motion", "blur"), BOUNDS)
-def test_dis_finds_known_motions(cases, motion, blur):
+def test_known_motions_are_found(cases, name, motion, blur):
     case = cases[motion, blur]
-    flow = load_flow("dis")(case.first, case.second)
+    flow = load_flow(name)(case.first, case.second)
     assert flow.shape == (1, 2, SIZE, SIZE)
     assert flow.dtype == torch.float32
     error = benchmark.errors(flow, case).mean().item()
-    print(f"{motion}, {blur}: {error:.3f} px")
+    print(f"{name}, {motion}, {blur}: {error:.3f} px")
     assert error < BOUNDS[motion, blur]
 
 
@@ -116,12 +118,78 @@ print("all sizes")
     assert done.stdout == "all sizes\n", (done.returncode, done.stderr)
 
 
+def test_the_variational_flow_is_at_least_as_close_as_dis(cases):
+    means = {}
+    for name in ("dis", "variational"):
+        flow = load_flow(name)
+        means[name] = np.mean([benchmark.errors(flow(case.first, case.second), case).mean() for case in cases.values()])
+    print(means)
+    assert means["variational"] < means["dis"]
+
+
+def test_the_variational_flow_sees_no_exposure(cases):
+    case = cases["rotation", "sharp"]
+    flow = load_flow("variational", equalise=False)
+    plain, exposed = (flow(case.first, second) for second in (case.second, 0.9 * case.second + 0.05))
+    assert benchmark.errors(exposed, case).mean() < 1.5 * benchmark.errors(plain, case).mean()
+
+
+def test_images_of_a_batch_do_not_meet_in_the_variational_flow(cases):
+    chosen = [cases[motion, "first 3"] for motion in ("shift", "zoom")]
+    first, second = (torch.cat([getattr(case, name) for case in chosen]) for name in ("first", "second"))
+    flow = load_flow("variational")
+    together = flow(first, second)
+    for i, case in enumerate(chosen):
+        torch.testing.assert_close(flow(case.first, case.second), together[i : i + 1], rtol=0, atol=1e-3)
+    assert torch.equal(pickle.loads(pickle.dumps(copy.deepcopy(flow)))(first, second), together)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (7, 7), (2, 300), (16, 17), (33, 95)])
+def test_the_variational_flow_takes_any_size(size):
+    found = load_flow("variational")(torch.rand(2, 3, *size), torch.rand(2, 3, *size))
+    assert found.shape == (2, 2, *size)
+    assert found.isfinite().all()
+
+
+class NoWaiting(TorchDispatchMode):
+    """Raises at what would end the capture of a CUDA graph: values read by Python, tensors that come from it."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "lift_fresh", "_to_copy", "nonzero", "equal", "item"), name
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_graph_can_hold_the_variational_flow():
+    flow = load_flow("variational")
+    images = torch.rand(2, 1, 70, 90), torch.rand(2, 1, 70, 90)
+    with torch.no_grad():
+        whole = flow.from_grey(*images)
+        with NoWaiting():
+            found = flow.from_grey(*images)
+    assert torch.equal(found, whole)
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), NoWaiting():
+        images[0].sum().item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_one_graph_on_a_gpu(cases):
+    case = cases["zoom", "first 3"]
+    flow = load_flow("variational")
+    expected = flow(case.first, case.second)
+    for _ in range(3):  # as it is, captured, replayed
+        found = flow(case.first.cuda(), case.second.cuda())
+        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=0.02)
+    still = flow(case.first.cuda(), case.first.cuda())
+    assert still.abs().mean() < 0.01
+
+
 def test_no_flow():
     flow = load_flow("none")(torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5))
     assert torch.equal(flow, torch.zeros(2, 2, 4, 5))
 
 
-@pytest.mark.parametrize("name", ["none", "dis"])
+@pytest.mark.parametrize("name", ["none", "dis", "variational"])
 def test_no_gradients_and_any_float(name):
     flow = load_flow(name)
     first = torch.rand(1, 3, 20, 30, requires_grad=True)
@@ -138,7 +206,8 @@ def test_what_is_not_a_number_does_no_harm():
     broken = image.clone()
     broken[0, 0, 3, 4] = torch.nan
     broken[0, 1, 30, 4] = torch.inf
-    assert load_flow("dis")(broken, image).isfinite().all()
+    for name in ("dis", "variational"):
+        assert load_flow(name)(broken, image).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -164,12 +233,14 @@ def test_what_is_no_pair_is_refused(first, second, error, message):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("farneback", {}, "flow must be one of dis, pwc, raft, reblur, none, got 'farneback'"),
+        ("farneback", {}, "flow must be one of dis, variational, pwc, raft, reblur, none, got 'farneback'"),
         ("none", {"preset": "fast"}, 'flow "none": .*preset'),
         ("pwc", {}, 'flow "pwc": .*weights'),
         ("dis", {"preset": "slow"}, "preset must be one of ultrafast, fast, medium, got 'slow'"),
         ("dis", {"finest_scale": 3}, "finest_scale must be from 0 to 2, got 3"),
         ("dis", {"refinements": -1}, "refinements must be at least 0, got -1"),
+        ("variational", {"smoothness": 0}, "smoothness must be above 0 and finite, got 0"),
+        ("variational", {"warps": 0}, "warps must be at least 1, got 0"),
         ("raft", {"model": "huge"}, "model must be one of large, small, got 'huge'"),
         ("raft", {"updates": 0}, "updates must be at least 1, got 0"),
     ],

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -106,7 +107,8 @@ def test_train_in_two_processes(tmp_path):
             time.sleep(chance.uniform(0, 1))
             # The launcher gives each process a session of its own.
             for each in [process.pid, *(children(process.pid) if process.poll() is None else [])]:
-                os.kill(each, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may have come to its end by now
+                    os.kill(each, signal.SIGKILL)
         printed, _ = process.communicate()
         if process.returncode != -signal.SIGKILL:
             break

@@ -14,13 +14,17 @@ from .base import Flow
 from .dis import grey
 from .equalise import equalise_blur
 
-COARSEST = 8  # pixels: least side of the coarsest scale, where the images are larger
+COARSEST = 4  # pixels: least side of the coarsest scale, where the images are larger
 FALL = 0.6  # of the smoothness from one scale to the next coarser one: what moves by itself is smaller there
 MORE_WARPS = 2  # at coarse scales, which cost little and decide over large displacements
+SEARCHED = (2, 2)  # where motion is searched as well: scale, and linearisations there before
+REACH = 6  # pixels of that scale each way
+SEARCH_WINDOW = 7  # pixels
+BETTER = 0.7  # ratio of errors from which on what was searched is taken
 WINDOW = 5  # pixels: side of the windows over which the data term is averaged
 NOISE = 0.25 / 255  # second derivative, in grey a pixel squared, below which a place tells little of its motion
 EDGE = 0.1  # gradient of the first image, in grey a pixel, at which the flow may change more easily
-EPSILON = 0.05  # where both penalties turn from square to absolute: pixels of data, pixels a pixel of smoothness
+EPSILON = 0.03  # where both penalties turn from square to absolute: pixels of data, pixels a pixel of smoothness
 TINY = 1e-20  # keeps what has converged from dividing by zero
 
 
@@ -34,8 +38,10 @@ class VariationalFlow(Flow):
     times (Brox et al., "High Accuracy Optical Flow Estimation Based on a Theory for Warping", ECCV 2004); each
     time conjugate gradients take a few steps towards its least.
 
+    At a quarter of the size displacements are searched as well, as layers that move far past each other need it.
+
     On grey images as in `DisFlow`. All images of a batch are computed at once, on their device; on a GPU, from the
-    second call with a shape on, as one CUDA graph. Takes some 200 bytes of memory a pixel.
+    second call with a shape on, as one CUDA graph. Takes some 400 bytes of memory a pixel.
 
     Args:
         equalise: blur each image where the other is blurrier, before (`equalise_blur`).
@@ -47,7 +53,7 @@ class VariationalFlow(Flow):
         ValueError: an option out of range.
     """
 
-    def __init__(self, *, equalise: bool = True, smoothness: float = 2.0, warps: int = 3, iterations: int = 8) -> None:
+    def __init__(self, *, equalise: bool = True, smoothness: float = 1.5, warps: int = 3, iterations: int = 8) -> None:
         super().__init__()
         if not 0 < smoothness < math.inf:
             raise ValueError(f"smoothness must be above 0 and finite, got {smoothness}")
@@ -75,7 +81,9 @@ class VariationalFlow(Flow):
         flow = torch.zeros_like(first).expand(-1, 2, -1, -1)
         for number, scale in reversed(list(enumerate(scales))):
             flow = _resized(flow, scale.second.shape[2:])
-            for _ in range(self.warps + (MORE_WARPS if number else 0)):
+            for warped in range(self.warps + (MORE_WARPS if number else 0)):
+                if (number, warped) == SEARCHED:
+                    flow = _searched(flow, scale)
                 system = _linearised(flow, scale, self.smoothness * FALL**number)
                 flow = flow + system.solved(self.iterations)
         return flow
@@ -165,11 +173,7 @@ def _data_term(flow: Tensor, scale: _Scale) -> Tensor:
     The derivatives of the first image are compared with those of the second one where the flow leads, unless that is
     outside. Divided by their own gradients the differences are in pixels.
     """
-    height, width = flow.shape[2:]
-    where = torch.stack([scale.grid[0] + 2 / width * flow[:, 0], scale.grid[1] + 2 / height * flow[:, 1]], dim=-1)
-    inside = (where.abs().amax(dim=-1) <= 1)[:, None]
-    warped = F.grid_sample(scale.second, where, mode="bicubic", padding_mode="border", align_corners=False)
-    derivatives = _derivatives(warped)
+    derivatives, inside = _looked_up(flow, scale)
     change = derivatives[:, :2] - scale.derivatives[:, :2]
     mean = torch.lerp(derivatives[:, 2:], scale.derivatives[:, 2:], 0.5)
     along_x, along_y = mean[:, :2], mean[:, 1:]  # of the derivative by x, and of the one by y
@@ -179,6 +183,29 @@ def _data_term(flow: Tensor, scale: _Scale) -> Tensor:
     x, y = weight * along_x, weight * along_y
     terms = [(x * along_x), (y * along_y), (x * along_y), -(x * change), -(y * change)]
     return torch.stack(terms, dim=1).sum(2)
+
+
+def _looked_up(flow: Tensor, scale: _Scale) -> tuple[Tensor, Tensor]:
+    """The derivatives of the second image, warped by the flow; whether the flow leads into it, (N, 1, H, W)."""
+    height, width = flow.shape[2:]
+    where = torch.stack([scale.grid[0] + 2 / width * flow[:, 0], scale.grid[1] + 2 / height * flow[:, 1]], dim=-1)
+    warped = F.grid_sample(scale.second, where, mode="bicubic", padding_mode="border", align_corners=False)
+    return _derivatives(warped), (where.abs().amax(dim=-1) <= 1)[:, None]
+
+
+def _searched(flow: Tensor, scale: _Scale) -> Tensor:
+    """The flow, moved by whole pixels where gradients match far better there: out of what is a minimum by chance."""
+    n, _, height, width = flow.shape
+    derivatives, _ = _looked_up(flow, scale)
+    side = 2 * REACH + 1
+    padded = F.pad(derivatives[:, :2], (REACH,) * 4, mode="replicate")
+    moved = F.unfold(padded, side).view(n, 2, side**2, height, width)
+    error = (moved - scale.derivatives[:, :2, None]).abs().sum(1)
+    error = F.avg_pool2d(error, SEARCH_WINDOW, 1, SEARCH_WINDOW // 2, count_include_pad=False)
+    least, place = error.min(dim=1, keepdim=True)
+    better = least < BETTER * error[:, side**2 // 2, None]
+    offset = torch.cat([place % side, place.div(side, rounding_mode="floor")], dim=1) - REACH
+    return flow + better * offset
 
 
 def _window_means(planes: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def test_a_pair_is_aligned_and_its_blur_found(flow):
 
 
 def test_settings_that_are_impossible_are_refused():
-    with pytest.raises(ValueError, match="flow must be one of 'reblur', 'dis', 'none', got 'raft'"):
+    with pytest.raises(ValueError, match="flow must be one of 'reblur', 'dis', 'variational', 'none', got 'raft'"):
         AlignmentSettings("raft")
     with pytest.raises(ValueError, match="max_radius must be from 1 to 64 pixels, got 65"):
         AlignmentSettings(max_radius=65)

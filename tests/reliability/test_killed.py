@@ -53,6 +53,7 @@ def kill(kills, longest, *arguments):
     command = [sys.executable, "-c", KILLING, "5", str(kills), str(longest), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     killed, status = map(int, result.stdout.strip().splitlines()[-1].split())
+    print(f"killed {killed} times")
     return killed, status
 
 
@@ -96,7 +97,7 @@ def test_train(tmp_path, workers):
 @needs_proc
 def test_train_in_two_processes(tmp_path):
     """The launcher and all that it has started are killed at once, as when the power fails."""
-    arguments = training(make_pairs(tmp_path / "data"), 24 + 2 * LAUNCHER_KILLS, 1)
+    arguments = training(make_pairs(tmp_path / "data"), 24 + 6 * LAUNCHER_KILLS, 1)
     assert subprocess.run(launched(*arguments, f"out={tmp_path / 'whole'}"), capture_output=True).returncode == 0
     chance, killed, began = random.Random(5), 0, 0
     while True:
@@ -113,6 +114,7 @@ def test_train_in_two_processes(tmp_path):
         if process.returncode != -signal.SIGKILL:
             break
         killed, began = killed + 1, steps_of(tmp_path / "killed")
+    print(f"killed {killed} times")
     assert process.returncode == 0, printed.decode()
     assert killed >= 1
     assert_trained_alike(tmp_path / "killed", tmp_path / "whole")

@@ -6,11 +6,11 @@ namespace cuda {
 namespace {
 
 template <class T, class Radii>
-struct GatherKernelShape : GatherShape<T, Radii> {
-  static constexpr int kWarps = 8;
+struct GatherKernelShape : GatherShape<T, Radii, 3> {
+  static constexpr int kWarps = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? 6 : 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
-  static constexpr int kHeight = kWarps * GatherShape<T, Radii>::kPixels;
-  // Blocks on a multiprocessor at least: bounds the registers of a thread to 128, or to 255 where one pixel's classes
+  static constexpr int kHeight = kWarps * GatherShape<T, Radii, 3>::kPixels;
+  // Blocks on a multiprocessor at least: bounds the registers of a thread to 168, or to 255 where one pixel's classes
   // are doubles.
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 2 : 1) : 4;
 };

@@ -12,11 +12,11 @@ constexpr int kMaxStage = 3;
 
 // Shape of a block that passes over the image: a warp is 32 neighbours in x, and a thread has kPixels neighbours in y,
 // which share the sums along each row.
-template <class T, class Radii>
+template <class T, class Radii, int kTunedPixels>
 struct GatherShape {
   // Two pixels' classes are more than a thread's registers hold in double; in local memory the second pixel would only
   // crowd the cache.
-  static constexpr int kPixels = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? 2 : 1;
+  static constexpr int kPixels = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? kTunedPixels : 1;
   static constexpr int kWidth = kWarpLanes;
 };
 

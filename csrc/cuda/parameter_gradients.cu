@@ -6,11 +6,16 @@ namespace reblur {
 namespace cuda {
 namespace {
 
-template <class T, class Radii>
-struct ParameterGradientsShape : GatherShape<T, Radii> {
+// Pixels of a thread whose sums, with what the adjoint needs, its registers hold: that of a disk needs the most.
+template <class Family>
+constexpr int kGradientPixels = std::is_same<Family, SampledDiskFamily<LargestRadius>>::value ? 2 : 3;
+
+template <class T, class Family>
+struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradientPixels<Family>> {
+  using Radii = typename Family::Radii;
   static constexpr int kWarps = kStatic<Radii> ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
-  static constexpr int kHeight = kWarps * GatherShape<T, Radii>::kPixels;
+  static constexpr int kHeight = kWarps * GatherShape<T, Radii, kGradientPixels<Family>>::kPixels;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 168. The adjoint keeps three values a
   // class, on top of the other pixels' sums.
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 750 || __CUDA_ARCH__ == 1200)
@@ -21,7 +26,7 @@ struct ParameterGradientsShape : GatherShape<T, Radii> {
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? kTunedBlocks : 1) : 4;
 };
 
-template <class T, class Family, bool kKeepsStates, class Shape = ParameterGradientsShape<T, typename Family::Radii>>
+template <class T, class Family, bool kKeepsStates, class Shape = ParameterGradientsShape<T, Family>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gradients_kernel(
     Family launched_family, Parameters<T> parameters, ParameterGradientsArguments<T> arguments, int stage) {
   using Value = Accumulation<T>;
@@ -92,7 +97,7 @@ cudaError_t launch_parameter_gradients(const Problem<T>& problem,
   if (!has_class_weights(problem.kernel)) return launch_analytic_gradients(problem, arguments, stream);
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
-    using Shape = ParameterGradientsShape<T, typename Family::Radii>;
+    using Shape = ParameterGradientsShape<T, Family>;
     const auto kernel = arguments.states.data != nullptr ? &parameter_gradients_kernel<T, Family, true>
                                                          : &parameter_gradients_kernel<T, Family, false>;
     return launch_image_tiles<Shape>(kernel, family, problem, arguments, stream);

@@ -215,15 +215,30 @@ def blur(
     radius: int,
     padding: str,
     direction: str,
-    normalize_scatter: bool,
+    normalize_scatter: bool | torch.Tensor,
 ) -> None:
     """Check the image against the parameters, called `name`, which have been checked, and the common options."""
     _tensor("image", image)
     _same(name, parameters, "image", image)
     choice("direction", direction, DIRECTIONS)
-    if normalize_scatter and direction != "scatter":
+    if normalize_scatter is not False and direction != "scatter":
         raise ValueError("normalize_scatter needs direction 'scatter', got 'gather'")
+    if isinstance(normalize_scatter, torch.Tensor):
+        source_weight(normalize_scatter, image)
+    elif not isinstance(normalize_scatter, bool):
+        raise TypeError(f"normalize_scatter must be a bool or a tensor, got {type(normalize_scatter).__name__}")
     _padding(padding, image, radius)
+
+
+def source_weight(weight: torch.Tensor, image: torch.Tensor) -> None:
+    """Check the weights of the pixels of an image that spread their values."""
+    if not weight.is_floating_point():
+        raise TypeError(f"normalize_scatter must be floating point, got {weight.dtype}")
+    wanted = (image.shape[0], 1, *image.shape[2:])
+    if weight.shape != wanted:
+        raise ValueError(f"normalize_scatter must be (N, 1, H, W) like image, {wanted}, got {tuple(weight.shape)}")
+    if weight.device != image.device:
+        raise ValueError(f"normalize_scatter must be on the device of image, {image.device}, got {weight.device}")
 
 
 def _padding(padding: str, image: torch.Tensor, radius: int) -> None:

@@ -31,7 +31,7 @@ def reblur(
     support: Support = "square",
     padding: Padding = "zeros",
     direction: Direction = "gather",
-    normalize_scatter: bool = False,
+    normalize_scatter: bool | Tensor = False,
 ) -> Tensor:
     r"""Blur every pixel with its own isotropic kernel, a mix of softmax kernels of several radii and no blur.
 
@@ -65,7 +65,9 @@ def reblur(
         direction: "gather", a pixel uses its own kernel, or "scatter", a pixel spreads its value with its own kernel,
             as light does. Either is the other's adjoint in the image: ⟨gather(x), z⟩ = ⟨x, scatter(z)⟩.
         normalize_scatter: divide a scatter by the scatter of ones, as is usual in rendering: brightness is kept where
-            the blur changes, and at a border with zeros.
+            the blur changes, and at a border with zeros. A tensor (N, 1, H, W) is a weight for each pixel that
+            spreads its value, as the opacity of a layer: scatter(weight · image) / scatter(weight), 0 where nothing
+            arrives. Differentiable in it, too.
 
     Returns:
         (N, C, H, W), contiguous, in the image's dtype. float16 and bfloat16 are computed in float32.
@@ -89,7 +91,7 @@ def gaussian_blur(
     radius: int | None = None,
     direction: Direction = "gather",
     padding: Padding = "zeros",
-    normalize_scatter: bool = False,
+    normalize_scatter: bool | Tensor = False,
 ) -> Tensor:
     """Blur every pixel with its own Gaussian.
 
@@ -142,7 +144,7 @@ def disk_blur(
     max_radius: int,
     direction: Direction = "gather",
     padding: Padding = "zeros",
-    normalize_scatter: bool = False,
+    normalize_scatter: bool | Tensor = False,
 ) -> Tensor:
     """Blur every pixel with its own disk, the circle of confusion of a lens, with an antialiased edge.
 
@@ -182,7 +184,7 @@ def radial_blur(
     support: Support = "disk",
     direction: Direction = "gather",
     padding: Padding = "zeros",
-    normalize_scatter: bool = False,
+    normalize_scatter: bool | Tensor = False,
 ) -> Tensor:
     """Blur every pixel with a kernel given by its profile: a value for each integer distance, linear in between.
 
@@ -226,7 +228,7 @@ def isotropic_blur(
     *,
     direction: Direction = "gather",
     padding: Padding = "zeros",
-    normalize_scatter: bool = False,
+    normalize_scatter: bool | Tensor = False,
 ) -> Tensor:
     """Blur every pixel with any isotropic kernel, given by the weights of its taps.
 
@@ -309,7 +311,7 @@ def _blur_by_map(
     radius: int,
     padding: str,
     direction: str,
-    normalize_scatter: bool,
+    normalize_scatter: bool | Tensor,
 ) -> Tensor:
     """A blur by one value a pixel; with a map for each channel, channels are images of their own."""
     if values.shape[1] == 1:
@@ -317,6 +319,9 @@ def _blur_by_map(
         return _blur(image, values, None, kernel, padding, direction, normalize_scatter)
     shape = image.shape
     apart = [tensor.reshape(-1, 1, *shape[2:]) for tensor in (image, values)]
+    if isinstance(normalize_scatter, Tensor):
+        checks.source_weight(normalize_scatter, image)
+        normalize_scatter = normalize_scatter.repeat_interleave(shape[1], dim=0)
     checks.blur(apart[0], name, apart[1], radius, padding, direction, normalize_scatter)
     return _blur(apart[0], apart[1], None, kernel, padding, direction, normalize_scatter).reshape(shape)
 
@@ -328,7 +333,7 @@ def _blur(
     kernel: Kernel,
     padding: str,
     direction: str,
-    normalize_scatter: bool,
+    normalize_scatter: bool | Tensor,
 ) -> Tensor:
     """Run a blur after its checks: backend, autocast, direction."""
     name = backend.select(image, parameters, *(() if weights is None else (weights,)))
@@ -349,17 +354,25 @@ def _directed(
     kernel: Kernel,
     padding: str,
     direction: str,
-    normalize_scatter: bool,
+    normalize_scatter: bool | Tensor,
 ) -> Tensor:
-    if not normalize_scatter:
+    if normalize_scatter is False:
         return _implementation(name, direction)(image, parameters, weights, kernel, padding)
     if image.dtype in (torch.float16, torch.bfloat16):  # rounded once, not before the division
         weights = None if weights is None else weights.float()
         tensors = image.float(), parameters.float(), weights
         return _directed(name, *tensors, kernel, padding, direction, normalize_scatter).to(image.dtype)
-    ones = image.new_ones(image.shape[0], 1, *image.shape[2:])
-    spread = _implementation(name, direction)(torch.cat((image, ones), dim=1), parameters, weights, kernel, padding)
-    return spread[:, :-1] / spread[:, -1:]
+    if isinstance(normalize_scatter, Tensor):
+        weight = normalize_scatter.to(image.dtype)
+        image = image * weight
+    else:
+        weight = image.new_ones(image.shape[0], 1, *image.shape[2:])
+    spread = _implementation(name, direction)(torch.cat((image, weight), dim=1), parameters, weights, kernel, padding)
+    values, total = spread[:, :-1], spread[:, -1:]
+    if not isinstance(normalize_scatter, Tensor):
+        return values / total
+    nothing = total == 0
+    return (values / total.masked_fill(nothing, 1)).masked_fill(nothing, 0)  # with gradient 0, too
 
 
 def _implementation(name: str, direction: str):  # type: ignore[no-untyped-def]

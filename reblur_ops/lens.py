@@ -69,7 +69,7 @@ def defocus(
     kernel: LensKernel = "disk",
     direction: Direction = "scatter",
     padding: Padding = "replicate",
-    normalize_scatter: bool | None = None,
+    normalize_scatter: bool | Tensor | None = None,
 ) -> Tensor:
     """The picture of a scene by a thin lens: `coc_radius`, then `disk_blur` or `gaussian_blur`.
 

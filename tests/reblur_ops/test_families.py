@@ -241,6 +241,43 @@ def test_a_normalised_scatter_keeps_what_is_uniform(backend, padding):
             assert not torch.allclose(blur(image, parameter, **options), image, atol=0.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_scatter_weighs_the_pixels_it_comes_from(backend, dtype):
+    image, grad_output = (tensor.to(dtype) for tensor in images(12, 14))
+    opacity = torch.rand(2, 1, 12, 14, generator=torch.Generator().manual_seed(6)).to(dtype)
+    opacity[:, :, :, 9:] = 0  # farther than the kernels reach, nothing arrives
+    for blur in (Blur("gaussian", 3), Blur("disk", 3), Blur("radial", 3)):
+        parameter = blur.parameter(12, 14).to(dtype)
+        leaves = [tensor.clone().requires_grad_() for tensor in (image, parameter, opacity)]
+        exact = [tensor.detach().double().requires_grad_() for tensor in leaves]
+        with reblur_ops.use_backend(backend):
+            found = blur(*leaves[:2], direction="scatter", normalize_scatter=leaves[2])
+        with reblur_ops.use_backend("reference"):
+            numerator, total = (
+                blur(values, exact[1], direction="scatter") for values in (exact[0] * exact[2], exact[2])
+            )
+        expected = torch.where(total == 0, 0, numerator / total.where(total != 0, 1))
+        assert found.dtype == dtype
+        assert (found[..., 13] == 0).all()
+        sound = (total == 0) | (total > 0.05)  # a quotient of two small numbers is not exact
+        assert_close(found * sound, expected * sound, dtype)
+        found.backward(grad_output * sound)
+        expected.backward(grad_output.double() * sound)
+        for leaf, leaf_exact in zip(leaves, exact, strict=True):
+            assert_close(leaf.grad, leaf_exact.grad, dtype)
+
+
+def test_a_weight_for_each_source_pixel_serves_maps_for_each_channel():
+    image = images(9, 10)[0]
+    sigma = torch.rand(2, 3, 9, 10, dtype=torch.float64)
+    opacity = torch.rand(2, 1, 9, 10, dtype=torch.float64)
+    options = {"radius": 3, "direction": "scatter", "normalize_scatter": opacity}
+    together = reblur_ops.gaussian_blur(image, sigma, **options)
+    apart = [reblur_ops.gaussian_blur(image[:, [c]], sigma[:, [c]], **options) for c in range(3)]
+    assert_close(together, torch.cat(apart, dim=1), torch.float64)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_light_spreads_from_the_blurred_and_not_into_it(backend):
     """A bright line out of focus beside a dark plane in focus: scatter crosses the edge, gather does not."""
@@ -325,6 +362,7 @@ def test_bad_input_gets_one_clear_error():
     image, _ = images(8, 9)
     sigma, profile = torch.ones(2, 1, 8, 9).double(), torch.ones(2, 4, 8, 9).double()
     gaussian, disk, radial = reblur_ops.gaussian_blur, reblur_ops.disk_blur, reblur_ops.radial_blur
+    scatter = {"max_radius": 3, "direction": "scatter"}
     for error, match, function, parameter, options in (
         (ValueError, "radius must lie between 1 and 64", gaussian, sigma, {"radius": 65}),
         (TypeError, "radius must be an integer", gaussian, sigma, {"radius": 2.5}),
@@ -332,6 +370,22 @@ def test_bad_input_gets_one_clear_error():
         (ValueError, "max_radius must lie between", disk, sigma, {"max_radius": 0}),
         (ValueError, "direction must be one of", disk, sigma, {"max_radius": 3, "direction": "both"}),
         (ValueError, "normalize_scatter needs", disk, sigma, {"max_radius": 3, "normalize_scatter": True}),
+        (ValueError, "normalize_scatter needs", disk, sigma, {"max_radius": 3, "normalize_scatter": sigma}),
+        (
+            ValueError,
+            r"like image, \(2, 1, 8, 9\), got \(2, 4, 8, 9\)",
+            disk,
+            sigma,
+            scatter | {"normalize_scatter": profile},
+        ),
+        (TypeError, "normalize_scatter must be floating", disk, sigma, scatter | {"normalize_scatter": sigma > 0}),
+        (
+            TypeError,
+            "normalize_scatter must be a bool or a tensor, got str",
+            disk,
+            sigma,
+            scatter | {"normalize_scatter": "ones"},
+        ),
         (ValueError, "profile must have 2 to 16 channels", radial, sigma, {}),
         (ValueError, "normalize must be one of", radial, profile, {"normalize": "max"}),
         (ValueError, "support must be one of", radial, profile, {"support": "round"}),

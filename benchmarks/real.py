@@ -8,9 +8,10 @@ DIR holds folders of real photographs, each of which is left out, with a word, w
     train_misaligned/                     SCENE_FRAME_blurry and SCENE_FRAME_sharp or SCENE_sharp, misaligned
     blur_masks/*/                         NAME.jpg and NAME.png, white where out of focus
 
-Aligned pictures are compared as they are, at full and at half size; misaligned ones with the sharp picture warped by
-DIS to the blurry one, once, so that both are judged by the same target, its gain fitted. Places are out of focus where
-the target has at least twice the fine detail of the blurry picture. Writes real.json, real.md and real.html.
+Aligned pictures are compared as they are, at full and at half size; misaligned ones with the sharp picture warped to
+the blurry one, by DIS and by alignment by reblurring, once each, so that both are judged by the same target, its gain
+fitted. Places are out of focus where the target has at least twice the fine detail of the blurry picture. Writes
+real.json, real.md and real.html.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from models.reporting.pictures import to_bytes
 LIGHTFIELD = Path("multifocus_aligned/lightfield_lfsd")
 MISALIGNED = Path("train_misaligned")
 MASKS = Path("blur_masks")
+FLOWS = {"dis": "by DIS", "reblur": "by reblurring"}  # that align misaligned pairs
 SHOWN = 320  # pixels of a picture on the page, at 1:1
 
 
@@ -87,12 +89,12 @@ def read(path: Path, scale: float = 1.0) -> Array:
     return np.asarray(pixels, np.float32)
 
 
-def target_of(blurry: Array, sharp: Array, aligned: bool) -> tuple[Array, Array]:
-    """The target of an image, and a mask of where it is known, (H, W), 0 or 1."""
-    if aligned:
+def target_of(blurry: Array, sharp: Array, flow_name: str | None) -> tuple[Array, Array]:
+    """The target of an image, and a mask of where it is known, (H, W), 0 or 1; without a flow, the sharp image."""
+    if flow_name is None:
         return sharp, np.ones(sharp.shape[:2], np.float32)
     one, other = (torch.from_numpy(image.transpose(2, 0, 1).copy())[None] for image in (blurry, sharp))
-    flow = load_flow("dis")(one, other)
+    flow = load_flow(flow_name)(one, other)
     target = warp(other, flow, interpolation="bicubic")[0].permute(1, 2, 0).numpy().clip(0, 1)
     known = cv2.erode(inside_mask(flow)[0, 0].numpy(), np.ones((9, 9), np.uint8))
     low, high = (cv2.GaussianBlur(image, (0, 0), 8) for image in (blurry, target))
@@ -118,14 +120,24 @@ def psnr(image: Array, target: Array, where: NDArray[Any]) -> float | None:
     return float(-10 * np.log10(max(float((error * where).sum() / where.sum()), 1e-10)))
 
 
-def measure(tiled: TiledFramework, folder: Path, pair: Pair, aligned: bool, scale: float) -> tuple[Row, list[Array]]:
-    """A row, and what the page shows: blurry, deblurred, target."""
+def measure(
+    tiled: TiledFramework, folder: Path, pair: Pair, aligned: bool, scale: float
+) -> Iterator[tuple[Row, list[Array]]]:
+    """A row for each target, and what the page shows: blurry, deblurred, target."""
     blurry, sharp = read(pair.blurry, scale), read(pair.sharp, scale)
     if blurry.shape != sharp.shape:
         raise UserError(f"{pair.blurry} and {pair.sharp} differ in size")
     deblurred = tiled.deblur(torch.from_numpy(blurry).permute(2, 0, 1)).permute(1, 2, 0).numpy()
     deblurred = np.asarray(deblurred, np.float32)
-    target, known = target_of(blurry, sharp, aligned)
+    size = "full" if scale == 1 else "half"
+    for flow_name in (None,) if aligned else FLOWS:
+        name = str(folder) if flow_name is None else f"{folder}, {FLOWS[flow_name]}"
+        target, known = target_of(blurry, sharp, flow_name)
+        yield compare(name, pair.name, size, blurry, deblurred, target, known), [blurry, deblurred, target]
+
+
+def compare(set_name: str, name: str, size: str, blurry: Array, deblurred: Array, target: Array, known: Array) -> Row:
+    """The scores of a deblurred picture and of the blurry one against a target, where that is known."""
     soft = out_of_focus(blurry, target)
 
     def gain(where: NDArray[Any]) -> float | None:
@@ -137,10 +149,10 @@ def measure(tiled: TiledFramework, folder: Path, pair: Pair, aligned: bool, scal
         for image in (blurry, deblurred)
     ]
     ssim_gain = float(((similarity[1] - similarity[0]).mean(axis=2) * known).sum() / known.sum())
-    row = Row(
-        str(folder),
-        pair.name,
-        "full" if scale == 1 else "half",
+    return Row(
+        set_name,
+        name,
+        size,
         psnr(blurry, target, known) or 0.0,
         gain(known) or 0.0,
         ssim_gain,
@@ -148,7 +160,6 @@ def measure(tiled: TiledFramework, folder: Path, pair: Pair, aligned: bool, scal
         gain(known * ~soft),
         255 * float(deblurred.mean() - blurry.mean()),
     )
-    return row, [blurry, deblurred, target]
 
 
 def sharp_psnr(tiled: TiledFramework, path: Path) -> float:
@@ -250,10 +261,10 @@ def main() -> None:
     tiled = TiledFramework(load_framework(args.checkpoint), halvings=args.halvings)
     rows, figures = [], []
     for folder, pair, aligned, scale in tqdm(list(work(args.data, args.count)), "photographs"):
-        row, pictures = measure(tiled, folder, pair, aligned, scale)
-        rows.append(row)
-        if scale == 1:
-            figures.append(figure(row, pictures))
+        for row, pictures in measure(tiled, folder, pair, aligned, scale):
+            rows.append(row)
+            if scale == 1:
+                figures.append(figure(row, pictures))
     text = ["# Real photographs", "", harness.setting(), "", summary(rows)] if rows else ["# Real photographs"]
     if (args.data / LIGHTFIELD).is_dir():
         sharp = sorted({pair.sharp for pair in every(find_pairs(args.data / LIGHTFIELD), args.count)})

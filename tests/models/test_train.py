@@ -139,7 +139,7 @@ def without_timing(record):
         ("framework.deblur.network=resnet", "framework: deblur.network must be one of compact"),
         ("framework.deblur.options.depth=3", "framework: unknown options: deblur.options.depth"),
         ("framework.blur_map=null", "framework.blur_map must be there for framework.deblur.prior"),
-        ("alignment.flow=magic", "alignment: flow must be one of dis, pwc"),
+        ("alignment.flow=magic", "alignment: flow must be one of dis, variational, pwc"),
         ("alignment.options.speed=1", 'alignment: flow "dis": got an unexpected keyword argument'),
         ("alignment.mask=black", "alignment.mask must be one of none, inside, calibration, consistency"),
         ("device=abacus", "device must be one of auto, cpu, cuda"),
@@ -229,6 +229,13 @@ def test_the_official_recipe_is_the_published_training():
     assert 'PWC-Net has no weights here, so the flow is "dis"' in aligner.notice
     with pytest.raises(ValueError, match="alignment: flow \"pwc\": missing a required argument: 'weights'"):
         Aligner(AlignmentConfig("pwc"))
+
+
+def test_the_flow_follows_the_device():
+    names = {name: Aligner(AlignmentConfig(), device=torch.device(name)) for name in ("cpu", "cuda")}
+    assert {name: aligner.name for name, aligner in names.items()} == {"cpu": "dis", "cuda": "variational"}
+    assert all(aligner.notice is None for aligner in names.values())
+    assert Aligner(AlignmentConfig(), "aligned", torch.device("cuda")).name == "none"
 
 
 def test_schedules():

@@ -62,7 +62,20 @@ def cuda_obstacle(torch, cpp_extension) -> str:
         return "this torch was built without CUDA"
     if cpp_extension.CUDA_HOME is None:
         return "there is no CUDA toolkit: nvcc is not on the PATH and CUDA_HOME is not set"
+    if not has_cuda_headers(cpp_extension):
+        return f"{cpp_extension.CUDA_HOME} has nvcc, but no headers (cuda_runtime.h); set CUDA_HOME to the toolkit"
     return ""
+
+
+def has_cuda_headers(cpp_extension) -> bool:
+    """Whether the toolkit that torch has found is whole: behind an nvcc on the PATH there may be a script alone."""
+    includes = [f"-I{path}" for path in cpp_extension.include_paths(device_type="cuda")]
+    command = [cpp_extension.get_cxx_compiler(), "-E", "-x", "c++", *includes, "-"]
+    try:
+        source = b"#include <cuda_runtime.h>\n"
+        return subprocess.run(command, input=source, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return True  # without a compiler it is that which is told
 
 
 def known_architectures(cuda_home: str) -> str:

@@ -77,3 +77,17 @@ def test_it_refuses_what_it_cannot_do(environment, message):
     result = setup("build", "--help", **environment)
     assert result.returncode != 0
     assert message in result.stderr
+
+
+def test_a_toolkit_without_headers_is_told_before_anything_is_compiled(tmp_path):
+    """Behind an nvcc on the PATH there may be a script, whose place tells nothing of the toolkit's."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import torch; torch.version.cuda = '13.0'\n"
+        f"from torch.utils import cpp_extension; cpp_extension.CUDA_HOME = {str(tmp_path)!r}\n"
+    )
+    obstacle = f"{tmp_path} has nvcc, but no headers (cuda_runtime.h); set CUDA_HOME to the toolkit"
+    result = setup("build", "--help", PYTHONPATH=str(tmp_path))
+    assert f"compiled for CPU alone, because {obstacle}" in result.stdout
+    result = setup("build_ext", PYTHONPATH=str(tmp_path), FORCE_CUDA="1")
+    assert result.returncode != 0
+    assert f"FORCE_CUDA is set, but {obstacle}" in result.stderr

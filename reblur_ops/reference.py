@@ -176,6 +176,8 @@ def cost_volume(
     if image.dtype in (torch.float16, torch.bfloat16):
         tensors = image.float(), target.float(), bank.float()
         return cost_volume(*tensors, radius, slack, cell, root, padding).to(image.dtype)
+    if image.numel() == 0 or not len(bank):
+        return image.new_zeros(compared_shape(image, len(bank), slack, cell))
     h, w = image.shape[2:]
     planes = class_map(radius, image.device).flatten().tolist()
     offsets = [(dy, dx) for dy in range(2 * radius + 1) for dx in range(2 * radius + 1)]
@@ -187,7 +189,7 @@ def cost_volume(
             if weights[plane] != 0:
                 blurred = blurred + weights[plane] * padded[:, :, dy : dy + h, dx : dx + w]
         costs.append(displaced_errors(blurred, target, slack, cell, root))
-    return torch.stack(costs, dim=1) if costs else image.new_zeros(compared_shape(image, 0, slack, cell))
+    return torch.stack(costs, dim=1)
 
 
 def displaced_errors(blurred: Tensor, target: Tensor, slack: int, cell: int, root: bool) -> Tensor:

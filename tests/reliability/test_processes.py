@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.runs import children, launched, make_pairs, needs_proc, steps_of, training, wait_for_steps
+from tests.reliability.sizes import LOST
 
 pytestmark = pytest.mark.slow
 
 
 @needs_proc
+@pytest.mark.parametrize("attempt", range(LOST))
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_others_end_within_a_minute(tmp_path, rank):
+def test_the_others_end_within_a_minute(tmp_path, rank, attempt):
     run = tmp_path / "run"
     command = launched(*training(make_pairs(tmp_path / "data"), 100_000), f"out={run}")
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -120,6 +120,40 @@ def test_calls_that_fit_agree(first):
                     assert error <= 4 * TOLERANCE[dtype] * scale, f"{name}: error {error:.3g}, values to {scale:.3g}"
 
 
+def draw_cost_volume(number: int) -> tuple[list[Tensor], int, dict[str, Any]]:
+    """Arguments of `cost_volume` that fit: tensors, radius, options."""
+    chance = random.Random(number)
+    generator = torch.Generator().manual_seed(number)
+    cell = chance.choice((1, 2))
+    n, c = chance.choice((0, 1, 1, 2)), chance.choice((0, 1, 3, 3, 4))
+    height, width = (cell * chance.choice((0, 1, 2, 4, 9, 17, 35)) for _ in range(2))
+    dtype = chance.choice(DTYPES)
+    radius = chance.randint(1, 9)
+    options: dict[str, Any] = {"slack": chance.choice((0, 0, 1, 2)), "cell": cell, "root": chance.random() < 0.5}
+    options["padding"] = chance.choice(("zeros", "replicate", "reflect"))
+    if min(height, width) <= radius and options["padding"] == "reflect":
+        options["padding"] = "replicate"
+    # Light is not negative, and root sees little difference between rounding and nothing.
+    images = [
+        laid_out(0.1 + 0.9 * torch.rand(n, c, height, width, generator=generator).to(dtype), chance) for _ in range(2)
+    ]
+    classes = (radius + 1) * (radius + 2) // 2
+    bank = torch.rand(chance.choice((0, 1, 5)), classes, generator=generator).to(dtype) / (2 * radius + 1) ** 2
+    return [*images, bank], radius, options
+
+
+@pytest.mark.parametrize("first", range(0, CALLS // 5, CHUNK))
+def test_cost_volumes_that_fit_agree(first):
+    for number in range(first, first + CHUNK):
+        tensors, radius, options = draw_cost_volume(number)
+        with reblur_ops.use_backend("reference"):
+            expected = reblur_ops.cost_volume(*(tensor.double() for tensor in tensors), radius, **options)
+        for backend in BACKENDS:
+            with reblur_ops.use_backend(backend):
+                found = reblur_ops.cost_volume(*tensors, radius, **options)
+            assert_close(found, expected, tensors[0].dtype, f"call {number}, {options}, {backend}")
+
+
 def spoil(call: Call, chance: random.Random) -> None:
     """Change one argument to something that does not fit, or that is not finite."""
     index = chance.randrange(len(call.tensors))

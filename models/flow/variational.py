@@ -25,6 +25,7 @@ WINDOW = 5  # pixels: side of the windows over which the data term is averaged
 NOISE = 0.25 / 255  # second derivative, in grey a pixel squared, below which a place tells little of its motion
 EDGE = 0.1  # gradient of the first image, in grey a pixel, at which the flow may change more easily
 EPSILON = 0.03  # where both penalties turn from square to absolute: pixels of data, pixels a pixel of smoothness
+CACHED = 1 << 17  # pixels at a time on a CPU, whose caches hold some planes of that size
 TINY = 1e-20  # keeps what has converged from dividing by zero
 
 
@@ -40,8 +41,8 @@ class VariationalFlow(Flow):
 
     At a quarter of the size displacements are searched as well, as layers that move far past each other need it.
 
-    On grey images as in `DisFlow`. All images of a batch are computed at once, on their device; on a GPU, from the
-    second call with a shape on, as one CUDA graph. Takes some 400 bytes of memory a pixel.
+    On grey images as in `DisFlow`. Images of a batch are computed together, on a CPU a few at a time; on a GPU,
+    from the second call with a shape on, as one CUDA graph. Takes some 400 bytes of memory a pixel.
 
     Args:
         equalise: blur each image where the other is blurrier, before (`equalise_blur`).
@@ -53,7 +54,7 @@ class VariationalFlow(Flow):
         ValueError: an option out of range.
     """
 
-    def __init__(self, *, equalise: bool = True, smoothness: float = 1.5, warps: int = 3, iterations: int = 8) -> None:
+    def __init__(self, *, equalise: bool = True, smoothness: float = 1.5, warps: int = 3, iterations: int = 7) -> None:
         super().__init__()
         if not 0 < smoothness < math.inf:
             raise ValueError(f"smoothness must be above 0 and finite, got {smoothness}")
@@ -70,7 +71,11 @@ class VariationalFlow(Flow):
         one, other = grey(first), grey(second)
         if self.equalise:
             one, other = equalise_blur(one, other)
-        return self._calls(self.from_grey, one, other)
+        if one.device.type != "cpu":
+            return self._calls(self.from_grey, one, other)
+        images = max(1, CACHED // (one.shape[2] * one.shape[3]))
+        parts = zip(one.split(images), other.split(images), strict=True)
+        return torch.cat([self.from_grey(*part) for part in parts])
 
     def from_grey(self, first: Tensor, second: Tensor) -> Tensor:
         """The flow between grey images, (N, 1, H, W). Nothing here waits for a GPU, or copies to it."""
@@ -160,7 +165,7 @@ def _inner(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _linearised(flow: Tensor, scale: _Scale, smoothness: float) -> _System:
-    diagonal, coupling, right = _window_means(_data_term(flow, scale)).split((2, 1, 2), dim=1)
+    diagonal, coupling, right = _window_means(_data_term(flow, scale), WINDOW).split((2, 1, 2), dim=1)
     across, down = _weights(flow, smoothness * scale.evenness)
     total = across[..., 1:] + across[..., :-1] + down[:, :, 1:] + down[:, :, :-1]
     right = (right + neighbours(flow, across, down)).addcmul_(total, flow, value=-1)
@@ -200,24 +205,23 @@ def _searched(flow: Tensor, scale: _Scale) -> Tensor:
     side = 2 * REACH + 1
     padded = F.pad(derivatives[:, :2], (REACH,) * 4, mode="replicate")
     moved = F.unfold(padded, side).view(n, 2, side**2, height, width)
-    error = (moved - scale.derivatives[:, :2, None]).abs().sum(1)
-    error = F.avg_pool2d(error, SEARCH_WINDOW, 1, SEARCH_WINDOW // 2, count_include_pad=False)
+    error = _window_means((moved - scale.derivatives[:, :2, None]).abs_().sum(1), SEARCH_WINDOW)
     least, place = error.min(dim=1, keepdim=True)
     better = least < BETTER * error[:, side**2 // 2, None]
     offset = torch.cat([place % side, place.div(side, rounding_mode="floor")], dim=1) - REACH
     return flow + better * offset
 
 
-def _window_means(planes: Tensor) -> Tensor:
-    """Means over windows of WINDOW pixels each way, repeating the border. (`avg_pool2d` is slow on a CPU.)"""
-    planes = F.pad(planes, (WINDOW // 2,) * 4, mode="replicate")
+def _window_means(planes: Tensor, window: int) -> Tensor:
+    """Means over windows of so many pixels each way, repeating the border. (`avg_pool2d` is slow on a CPU.)"""
+    planes = F.pad(planes, (window // 2,) * 4, mode="replicate")
     for dim in (3, 2):
-        size = planes.shape[dim] - WINDOW + 1
+        size = planes.shape[dim] - window + 1
         total = planes.narrow(dim, 0, size).clone()
-        for start in range(1, WINDOW):
+        for start in range(1, window):
             total += planes.narrow(dim, start, size)
         planes = total
-    return planes / WINDOW**2
+    return planes / window**2
 
 
 def _weights(flow: Tensor, smoothness: Tensor) -> tuple[Tensor, Tensor]:

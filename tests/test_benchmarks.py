@@ -524,4 +524,6 @@ def test_the_table_of_alignment_has_means():
         for motion, epe, off in (("shift", 0.25, 0.0), ("zoom", 0.75, 0.1))
     ]
     assert "| default | 0.25 (0%) | 0.75 (10%) | 0.50 (5%) | 2 |" in flow.table(rows, "motion")
-    assert "## Photographs held back: coffee" in flow.page(rows + rows[:1], {"device": "D", "torch": "2", "date": "3"})
+    assert "## Photographs held back: coffee" in flow.page(
+        rows + rows[:1], {"device": "D", "torch": "2", "date": "3"}, 1.36
+    )

@@ -41,8 +41,8 @@ def test_launches_name_the_kernels_that_nvcc_compiles(compiled, launches):
 @pytest.mark.emulated
 @needs_compiler
 def test_launches_tell_what_the_launchers_ask_for(launches):
-    """Tiles of 16 x 32 pixels of three channels, with the radius on each side."""
-    assert launches["gather_kernel (seeds 1…7, float32)"] == (256, 3 * (16 + 14) * (32 + 14) * 4)
+    """Tiles of 18 x 32 pixels of three channels, three pixels a thread, with the radius on each side."""
+    assert launches["gather_kernel (seeds 1…7, float32)"] == (192, 3 * (18 + 14) * (32 + 14) * 4)
     # One pixel a thread, so 8 x 32; radius 15.
     assert launches["gather_kernel (seeds any radii, float32)"] == (256, 3 * (8 + 30) * (32 + 30) * 4)
 

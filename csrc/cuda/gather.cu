@@ -7,9 +7,11 @@ namespace {
 
 template <class T, class Radii>
 struct GatherKernelShape : GatherShape<T, Radii, 3> {
-  static constexpr int kWarps = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? 6 : 8;
+  using Base = GatherShape<T, Radii, 3>;
+  // Two blocks of six warps are three for each of a multiprocessor's four schedulers: 168 registers a thread.
+  static constexpr int kWarps = Base::kPixels > 1 ? 6 : 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
-  static constexpr int kHeight = kWarps * GatherShape<T, Radii, 3>::kPixels;
+  static constexpr int kHeight = kWarps * Base::kPixels;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 168, or to 255 where one pixel's classes
   // are doubles.
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 2 : 1) : 4;

@@ -13,9 +13,10 @@ constexpr int kGradientPixels = std::is_same<Family, SampledDiskFamily<LargestRa
 template <class T, class Family>
 struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradientPixels<Family>> {
   using Radii = typename Family::Radii;
+  using Base = GatherShape<T, Radii, kGradientPixels<Family>>;
   static constexpr int kWarps = kStatic<Radii> ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
-  static constexpr int kHeight = kWarps * GatherShape<T, Radii, kGradientPixels<Family>>::kPixels;
+  static constexpr int kHeight = kWarps * Base::kPixels;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 168. The adjoint keeps three values a
   // class, on top of the other pixels' sums.
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 750 || __CUDA_ARCH__ == 1200)

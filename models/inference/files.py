@@ -1,6 +1,7 @@
 """Photographs of a user: found, deblurred, and written."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,12 @@ def find_photographs(inputs: Sequence[str]) -> list[Path]:
         if not files:
             raise UserError(f"{text} holds no pictures" if path.is_dir() else f"there is no {text}")
         found += files
-    return list({path.resolve(): path for path in found}.values())
+    return list({_real(path): path for path in found}.values())
+
+
+def _real(path: Path) -> Path:
+    """The path without links. (`Path.resolve` raises where they lead round and round.)"""
+    return Path(os.path.realpath(path))
 
 
 def skipped(inputs: Sequence[str]) -> dict[str, int]:
@@ -90,19 +96,19 @@ def plan(photographs: Sequence[Path], folder: Path, blur_map: bool, beside: bool
     """
     homes: dict[str, set[Path]] = {}
     for path in photographs:
-        homes.setdefault(path.stem, set()).add(path.parent.resolve())
+        homes.setdefault(path.stem, set()).add(_real(path.parent))
     outputs = {}
     for path in photographs:
         apart = len(homes[path.stem]) > 1
-        into = folder / path.parent.resolve().name if apart else folder
+        into = folder / _real(path.parent).name if apart else folder
         outputs[path] = Outputs.of(path, into, blur_map, beside)
-    sources = {path.resolve(): path for path in photographs}
+    sources = {_real(path): path for path in photographs}
     taken: dict[Path, Path] = {}
     for photograph, files in outputs.items():
         for path in files.paths:
-            if path.resolve() in sources:
+            if _real(path) in sources:
                 raise UserError(f"{path} is to be deblurred, and would be written to: --out must be another folder")
-            if (first := taken.setdefault(path.resolve(), photograph)) != photograph:
+            if (first := taken.setdefault(_real(path), photograph)) != photograph:
                 raise UserError(f"{first} and {photograph} would both be written to {path}: deblur them separately")
     return outputs
 

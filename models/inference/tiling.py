@@ -7,6 +7,7 @@ as the network reaches. What a network pools over the whole image is computed on
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -108,6 +109,7 @@ class TiledFramework:
             again, where it runs out.
         halvings: how often `deblur` may halve an image where its blur is too large for the networks
             (`scales.at_scales`). Nothing is halved where the blur map is no radius.
+        source: where the framework comes from, for errors.
 
     Raises:
         UserError: the deblurring network needs a blur map, and there is no network that gives one.
@@ -122,6 +124,7 @@ class TiledFramework:
         compiled: bool = False,
         tile: int | None = None,
         halvings: int = 0,
+        source: str | os.PathLike[str] = "the framework",
     ) -> None:
         if framework.deblur.map_channels and framework.blur_map is None:
             raise UserError("the framework must have a blur map network, as its deblurring network needs a map")
@@ -131,6 +134,7 @@ class TiledFramework:
         self.compiled = compiled
         self.tile = tile
         self.halvings = halvings if isinstance(framework.blur_map, BlurRadiusNet) else 0
+        self.source = source
         self._deblur = torch.compile(framework) if compiled else framework
         self._bytes_per_pixel: dict[str, float] = {}
 
@@ -161,9 +165,8 @@ class TiledFramework:
         probe = self._probe("deblur", lambda part: self.framework(part), [image])
         deblurred = self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
         if not bool(deblurred.isfinite().all()):
-            reason = (
-                "so is the image" if not bool(image.isfinite().all()) else "the weights of the framework have diverged"
-            )
+            diverged = f"the weights of {self.source} have diverged"
+            reason = diverged if bool(image.isfinite().all()) else "nor is the image itself"
             raise UserError(f"{name}, deblurred, is not finite: {reason}")
         return deblurred
 

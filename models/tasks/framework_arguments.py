@@ -57,4 +57,5 @@ def load_tiled(args: argparse.Namespace) -> TiledFramework:
         compiled=args.compile,
         tile=args.tile,
         halvings=HALVINGS if args.scale == "auto" else 0,
+        source=args.checkpoint or "the framework in the box",
     )

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise UserError(f"{args.folder} must be the folder of a run, and is none")
     pairs = load_pairs(args.data or sources_of(args.folder), "test", smallest=SMALLEST, truth=True)
-    tiled = TiledFramework(load_framework(args.folder, args.trust), args.device)
+    tiled = TiledFramework(load_framework(args.folder, args.trust), args.device, source=args.folder)
     out = args.out or args.folder / "report.html"
     writable_folder(out.parent)
 

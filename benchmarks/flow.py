@@ -47,6 +47,7 @@ CONTENDERS: dict[str, Callable[[], Flow]] = {
 }
 PARALLAX = (4.0, 12.0, 24.0)  # pixels, of scenes
 SCENE = 160  # pixels
+SEED = 11  # of the scenes: settings were chosen on those of 1 and 7
 BATCH = 8  # pairs whose flows are timed at once
 
 
@@ -151,7 +152,7 @@ def scenes(count: int) -> Iterator[tuple[str, str, str, Pair]]:
     for parallax in PARALLAX:
         for index in range(count):
             settings = SceneSettings(size=SCENE, parallax=parallax)
-            scene = make_scene(pictures, settings, np.random.default_rng([7, index]))
+            scene = make_scene(pictures, settings, np.random.default_rng([SEED, index]))
             images = tensor(scene.blurry), tensor(scene.sharp), tensor(scene.flow)
             yield str(index), f"{parallax:g} px", "by depth", Pair(*images, torch.from_numpy(scene.visible))
 
@@ -175,10 +176,10 @@ class Row:
     ms: float
 
 
-def measure(photos: str, cases: Iterable[tuple[str, str, str, Pair]]) -> list[Row]:
+def measure(photos: str, cases: Iterable[tuple[str, str, str, Pair]], total: int) -> list[Row]:
     flows = {name: make() for name, make in CONTENDERS.items()}
     rows = []
-    for name, motion, blur, case in tqdm(cases, desc=photos):
+    for name, motion, blur, case in tqdm(cases, total=total, desc=photos):
         for contender, flow in flows.items():
             start = time.perf_counter()
             found = flow(case.first, case.second)
@@ -248,8 +249,10 @@ def main() -> None:
     harness.add_results(parser)
     parser.add_argument("--scenes", type=int, default=12, help="of each parallax (default: %(default)s)")
     arguments = parser.parse_args()
-    rows = measure("chosen on", pairs(CHOSEN_ON, SIZE)) + measure("held back", pairs(MEASURED_ON, SIZE))
-    rows += measure("scenes", scenes(arguments.scenes))
+    rows = []
+    for photos, names in (("chosen on", CHOSEN_ON), ("held back", MEASURED_ON)):
+        rows += measure(photos, pairs(names, SIZE), len(names) * len(motions(SIZE)) * len(blurs(SIZE)))
+    rows += measure("scenes", scenes(arguments.scenes), len(PARALLAX) * arguments.scenes)
     text = page(rows, harness.environment(), batch_time_ratio())
     harness.save("flow", rows, text, arguments.results)
 

@@ -17,6 +17,9 @@ class CapturedCalls:
     """
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._shapes: list[Any] = []
         self._graph: torch.cuda.CUDAGraph | None = None
         self._arguments: list[Tensor] = []
@@ -34,7 +37,7 @@ class CapturedCalls:
             return function(*arguments)
         shapes = [(argument.shape, argument.dtype, argument.device) for argument in arguments]
         if shapes != self._shapes:
-            self.__init__()  # type: ignore[misc]
+            self._forget()
             self._shapes = shapes
             return function(*arguments)
         with torch.cuda.device(arguments[0].device):
@@ -65,4 +68,4 @@ class CapturedCalls:
         return {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__()  # type: ignore[misc]
+        self._forget()

@@ -14,6 +14,7 @@ from .masks import calibration_mask, consistency_mask, flow_colours, inside_mask
 from .pwc import PWCNet, load_pwcnet
 from .raft import RaftFlow
 from .reblur import ReblurFlow
+from .variational import VariationalFlow
 from .warping import warp
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PWCNet",
     "RaftFlow",
     "ReblurFlow",
+    "VariationalFlow",
     "calibration_mask",
     "consistency_mask",
     "flow_colours",

@@ -131,7 +131,7 @@ class _System(NamedTuple):
     def product(self, u: Tensor) -> Tensor:
         """The left side."""
         product = (self.diagonal * u).addcmul_(self.coupling, u.flip(1))
-        return product.sub_(neighbours(u, self.across, self.down))
+        return product.sub_(_neighbours(u, self.across, self.down))
 
     def solved(self, iterations: int) -> Tensor:
         """Conjugate gradients from zero, preconditioned by the diagonal; each image of the batch by itself."""
@@ -150,7 +150,7 @@ class _System(NamedTuple):
         return increment
 
 
-def neighbours(u: Tensor, across: Tensor, down: Tensor) -> Tensor:
+def _neighbours(u: Tensor, across: Tensor, down: Tensor) -> Tensor:
     """The sum of each pixel's four neighbours, weighted."""
     padded = F.pad(u, (1, 1, 1, 1))
     middle = slice(1, -1)
@@ -168,7 +168,7 @@ def _linearised(flow: Tensor, scale: _Scale, smoothness: float) -> _System:
     diagonal, coupling, right = _window_means(_data_term(flow, scale), WINDOW).split((2, 1, 2), dim=1)
     across, down = _weights(flow, smoothness * scale.evenness)
     total = across[..., 1:] + across[..., :-1] + down[:, :, 1:] + down[:, :, :-1]
-    right = (right + neighbours(flow, across, down)).addcmul_(total, flow, value=-1)
+    right = (right + _neighbours(flow, across, down)).addcmul_(total, flow, value=-1)
     return _System(diagonal + (total + TINY), coupling, right, across, down)
 
 
@@ -186,7 +186,7 @@ def _data_term(flow: Tensor, scale: _Scale) -> Tensor:
     distance = (change.square() * norm).sum(1, keepdim=True)
     weight = norm * (torch.rsqrt(distance + EPSILON**2) * inside)
     x, y = weight * along_x, weight * along_y
-    terms = [(x * along_x), (y * along_y), (x * along_y), -(x * change), -(y * change)]
+    terms = [x * along_x, y * along_y, x * along_y, -(x * change), -(y * change)]
     return torch.stack(terms, dim=1).sum(2)
 
 

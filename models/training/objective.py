@@ -39,10 +39,10 @@ class Aligner:
 
     def __init__(self, config: AlignmentConfig, target: str = "sharp", device: torch.device | None = None) -> None:
         self.config = config
-        self.name = self.wanted = config.flow
+        self.name = self._wanted = config.flow
         options = config.options
         if config.flow == "auto":
-            self.name = self.wanted = "variational" if device is not None and device.type == "cuda" else "dis"
+            self.name = self._wanted = "variational" if device is not None and device.type == "cuda" else "dis"
         if target == "aligned":
             self.name, options = "none", {}
         elif config.flow == "pwc" and config.fallback and not options.get("weights"):
@@ -56,7 +56,7 @@ class Aligner:
     @property
     def notice(self) -> str | None:
         """A notice where the flow differs from the one that was asked for."""
-        if self.name == self.wanted:
+        if self.name == self._wanted:
             return None
         if self.config.flow == "pwc" and self.name == self.config.fallback:
             return (

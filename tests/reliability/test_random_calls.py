@@ -109,15 +109,41 @@ def test_calls_that_fit_agree(first):
             if backend == "reference":
                 continue
             found = results(call, backend)
-            for part, a, e in zip(("output", "image", "parameters", "weights"), found, expected, strict=False):
-                name = f"call {number}, {call.name}, {call.options}, {backend}, {dtype}, {part}"
-                if part == "output":
-                    assert_close(a, e, dtype, name)
-                elif e.numel():
-                    # A gradient adds up rounded products of a window, and where these cancel only rounding is left.
-                    error = (a.double() - e).abs().max().item()
-                    scale = max(e.abs().max().item(), 1.0)
-                    assert error <= 4 * TOLERANCE[dtype] * scale, f"{name}: error {error:.3g}, values to {scale:.3g}"
+            assert_agree(found, expected, dtype, f"call {number}, {call.name}, {call.options}, {backend}, {dtype}")
+
+
+def assert_agree(found: list[Tensor], expected: list[Tensor], dtype: torch.dtype, name: str) -> None:
+    """The output within the tolerance of the type, and the gradients of the arguments after it."""
+    assert_close(found[0], expected[0], dtype, f"{name}, output")
+    for number, (a, e) in enumerate(zip(found[1:], expected[1:], strict=True)):
+        if e.numel():
+            # A gradient adds up rounded products of a window, and where these cancel only rounding is left.
+            error = (a.double() - e).abs().max().item()
+            scale = max(e.abs().max().item(), 1.0)
+            limit = 4 * TOLERANCE[dtype] * scale
+            assert error <= limit, f"{name}, gradient {number}: error {error:.3g}, values to {scale:.3g}"
+
+
+@pytest.mark.parametrize("first", range(0, CALLS // 5, CHUNK))
+def test_kernels_and_their_radii_agree(first):
+    """`tap_weights` and `blur_radius`, of the maps that `reblur` takes."""
+    for number in range(first, first + CHUNK):
+        chance = random.Random(number)
+        generator = torch.Generator().manual_seed(number)
+        radii = tuple(sorted(chance.sample(range(1, 10), chance.randint(1, 3))))
+        n, dtype = chance.choice((0, 1, 2)), chance.choice(DTYPES)
+        height, width = (chance.choice((0, 1, 2, 5, 13, 33)) for _ in range(2))
+        seeds, weights = (
+            laid_out(torch.randn(n, planes, height, width, generator=generator).to(dtype), chance)
+            for planes in reblur_ops.map_channels(radii)
+        )
+        weights = weights.softmax(1)
+        options = {"radii": radii, "support": chance.choice(("square", "disk"))}
+        for name in ("tap_weights", "blur_radius"):
+            expected = results(Call(name, [seeds, weights], options), "reference", torch.float64)
+            for backend in BACKENDS:
+                found = results(Call(name, [seeds, weights], options), backend)
+                assert_agree(found, expected, dtype, f"call {number}, {name}, {options}, {backend}, {dtype}")
 
 
 def draw_cost_volume(number: int) -> tuple[list[Tensor], int, dict[str, Any]]:

@@ -38,9 +38,9 @@ SCALARS = {
     "float": "float32",
 }
 
-# Bytes that a tuned kernel may spill, stores and loads: some registers that loops leave alone. The scatter of 16 bits
-# spills 20; with more registers a multiprocessor would hold half of its blocks.
-TOLERATED_SPILLS = 24
+# Bytes that a tuned kernel may spill, stores and loads: a few registers. The scatter spills 20 in 16 bits, and up to 40
+# on sm_120, 5 of 860 instructions of its loop; with more registers a multiprocessor would hold half of its blocks.
+TOLERATED_SPILLS = 40
 
 
 class Kernel(NamedTuple):

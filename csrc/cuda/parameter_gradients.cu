@@ -6,14 +6,14 @@ namespace reblur {
 namespace cuda {
 namespace {
 
-// Pixels of a thread whose sums, with what the adjoint needs, its registers hold: that of a disk needs the most.
-template <class Family>
-constexpr int kGradientPixels = std::is_same<Family, SampledDiskFamily<LargestRadius>>::value ? 2 : 3;
+// Pixels of a thread whose sums, with what the adjoint needs, its registers hold. A disk and states need the most.
+template <class Family, bool kKeepsStates>
+constexpr int kGradientPixels = kKeepsStates || std::is_same<Family, SampledDiskFamily<LargestRadius>>::value ? 2 : 3;
 
-template <class T, class Family>
-struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradientPixels<Family>> {
+template <class T, class Family, bool kKeepsStates>
+struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradientPixels<Family, kKeepsStates>> {
   using Radii = typename Family::Radii;
-  using Base = GatherShape<T, Radii, kGradientPixels<Family>>;
+  using Base = GatherShape<T, Radii, kGradientPixels<Family, kKeepsStates>>;
   static constexpr int kWarps = kStatic<Radii> ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
   static constexpr int kHeight = kWarps * Base::kPixels;
@@ -27,7 +27,7 @@ struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradien
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? kTunedBlocks : 1) : 4;
 };
 
-template <class T, class Family, bool kKeepsStates, class Shape = ParameterGradientsShape<T, Family>>
+template <class T, class Family, bool kKeepsStates, class Shape = ParameterGradientsShape<T, Family, kKeepsStates>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gradients_kernel(
     Family launched_family, Parameters<T> parameters, ParameterGradientsArguments<T> arguments, int stage) {
   using Value = Accumulation<T>;
@@ -98,10 +98,13 @@ cudaError_t launch_parameter_gradients(const Problem<T>& problem,
   if (!has_class_weights(problem.kernel)) return launch_analytic_gradients(problem, arguments, stream);
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
-    using Shape = ParameterGradientsShape<T, Family>;
-    const auto kernel = arguments.states.data != nullptr ? &parameter_gradients_kernel<T, Family, true>
-                                                         : &parameter_gradients_kernel<T, Family, false>;
-    return launch_image_tiles<Shape>(kernel, family, problem, arguments, stream);
+    const auto launch = [&](auto keeps_states) {
+      constexpr bool kKeepsStates = decltype(keeps_states)::value;
+      using Shape = ParameterGradientsShape<T, Family, kKeepsStates>;
+      const auto kernel = &parameter_gradients_kernel<T, Family, kKeepsStates>;
+      return launch_image_tiles<Shape>(kernel, family, problem, arguments, stream);
+    };
+    return arguments.states.data != nullptr ? launch(std::true_type()) : launch(std::false_type());
   });
 }
 

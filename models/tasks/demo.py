@@ -167,7 +167,7 @@ def show(out: Path, config: TrainingConfig, settings: Settings, seconds: dict[st
         steps=config.schedule.steps,
         parameters=sum(parameter.numel() for parameter in tiled.framework.parameters()),
         seconds=seconds | {"deblurring": perf_counter() - began},
-        device=f"{starts[-1]['device']}, {starts[-1]['threads']} threads",
+        device=f"{starts[-1]['device']}, {starts[-1]['threads']} thread{'' if starts[-1]['threads'] == 1 else 's'}",
         versions={name: starts[-1][name] for name in ("python", "torch", "reblur_ops", "git_commit")},
     )
     with replacing(out / "metrics.json") as file:

@@ -92,6 +92,7 @@ TINY = Scale(
     overrides=(
         "data={batch: 4, crop: 96, held_out: 0.01, workers: 0}",  # nothing is chosen by validating
         "framework={blur_map: null, reblur: null, deblur: {prior: false}}",
+        "start={framework: null}",
         "schedule={steps: 600, boundary: 0.5, joint_lr: 1.0}",
         "output={metrics: 50, validation: 0, checkpoints: 0, keep: 1, pictures: 0}",
     ),

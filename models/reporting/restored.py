@@ -15,7 +15,7 @@ from ..data.images import Array
 from ..data.samples import Sample
 from ..evaluation.metrics import PROTOCOLS, Score, score, score_radius
 from ..evaluation.protocols import score_picture, to_array
-from ..flow import load_flow, warp
+from ..flow import Flow, load_flow, warp
 from ..inference.tiling import TiledFramework
 from ..networks import BlurRadiusNet, RadiusReblurringNet
 from . import page
@@ -40,12 +40,12 @@ class Restored:
     reference: Tensor | None
 
     @classmethod
-    def of(cls, tiled: TiledFramework, sample: Sample) -> "Restored":
+    def of(cls, tiled: TiledFramework, sample: Sample, flow: Flow) -> "Restored":
         deblurred = tiled.deblur(sample["blurry"], sample["name"])
         reblurred = radius = predicted = reference = None
         if tiled.framework.reblur is not None:
             by_disks = isinstance(tiled.framework.reblur, RadiusReblurringNet)
-            reference = _warped(sample) if by_disks else deblurred
+            reference = _warped(sample, flow) if by_disks else deblurred
             reblurred, radius = tiled.reblur(reference, sample["blurry"])
         if isinstance(tiled.framework.blur_map, BlurRadiusNet):
             predicted = tiled.map_radius(sample["blurry"])
@@ -65,15 +65,16 @@ class Restored:
         return None if self.reblurred is None else score(to_array(self.reblurred), to_array(self.sample["blurry"])).psnr
 
 
-def _warped(sample: Sample) -> Tensor:
-    """The sharp picture warped to the blurry one by DIS, which reports need no weights for."""
+def _warped(sample: Sample, flow: Flow) -> Tensor:
+    """The sharp picture warped to the blurry one."""
     sharp, blurry = sample["sharp"][None], sample["blurry"][None]
-    return warp(sharp, load_flow("dis")(blurry, sharp), interpolation="bicubic")[0].clamp(0, 1)
+    return warp(sharp, flow(blurry, sharp), interpolation="bicubic")[0].clamp(0, 1)
 
 
-def restore(tiled: TiledFramework, samples: Iterable[Sample], count: int) -> list[Restored]:
-    """With a progress bar."""
-    return [Restored.of(tiled, sample) for sample in tqdm(samples, "deblurring", count, unit="picture", delay=3)]
+def restore(tiled: TiledFramework, samples: Iterable[Sample], count: int, flow: Flow) -> list[Restored]:
+    """With a progress bar; `flow` aligns what the blur is found between."""
+    progress = tqdm(samples, "deblurring", count, unit="picture", delay=3)
+    return [Restored.of(tiled, sample, flow) for sample in progress]
 
 
 def picture_section(tiled: TiledFramework, restored: Restored) -> str:

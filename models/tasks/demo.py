@@ -2,6 +2,7 @@
 
     OUT/
         pairs/          misaligned pairs of the photographs that scikit-image installs: models.tasks.synthesize
+        aligned/        those to train on, aligned by reblurring: models.tasks.align
         training/       the run: models.training.folder
         metrics.json    `Metrics`
         report.html     the same for people, with pictures
@@ -21,15 +22,18 @@ from typing import Any
 
 import torch
 
+from ..alignment import AlignmentSettings, align_dataset
 from ..core.errors import UserError
 from ..core.files import replacing, writable_folder
 from ..core.parallel import processors
 from ..data.layouts import load_pairs
+from ..data.pairs import Pair
 from ..data.samples import WholePairs
+from ..flow import load_flow
 from ..framework import Framework
 from ..inference.tiling import TiledFramework
 from ..reporting import page
-from ..reporting.demonstration import Metrics, headline, measure, page_body
+from ..reporting.demonstration import Metrics, headline, measure, measure_targets, page_body
 from ..reporting.restored import restore
 from ..reporting.training_run import read_lines
 from ..synthesis.dataset import write_dataset
@@ -38,7 +42,6 @@ from ..synthesis.settings import Settings
 from ..training.config import TrainingConfig, load_config
 from ..training.execute import execute
 from ..training.folder import RunFolder
-from ..training.loop import find_pairs
 from .arguments import integer
 
 RECIPE = "demo"
@@ -50,6 +53,8 @@ PAIRS = Settings(
     test_patch=256,
     test_patches=4,
 )
+ALIGNMENT = AlignmentSettings(max_radius=8)
+KILLED = "a process was killed, perhaps for want of memory; the same command goes on"
 
 
 def configure(args: argparse.Namespace) -> TrainingConfig:
@@ -65,7 +70,7 @@ def configure(args: argparse.Namespace) -> TrainingConfig:
         "resume": "auto",
         "seed": args.seed,
         "device": args.device,
-        "data.train": [f"sdd:{args.out / 'pairs'}"],
+        "data.train": [f"sdd:{args.out / 'aligned'}"],
     }
     if args.steps is not None:
         given["schedule.steps"] = args.steps
@@ -87,8 +92,25 @@ def synthesize(settings: Settings, out: Path) -> None:
     try:
         write_dataset(find_originals(None, None), settings, out, processors())
     except BrokenProcessPool as error:
-        reason = "a process was killed, perhaps for want of memory; the same command goes on"
-        raise UserError(reason) from error
+        raise UserError(KILLED) from error
+
+
+def align(out: Path) -> None:
+    """Align the pairs to train on that are not aligned yet.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    print(f"alignment by reblurring: {out / 'aligned'}", flush=True)
+    try:
+        align_dataset(training_pairs(out), ALIGNMENT, out / "aligned", processors())
+    except BrokenProcessPool as error:
+        raise UserError(KILLED) from error
+
+
+def training_pairs(out: Path) -> list[Pair]:
+    """The misaligned pairs to train on, with the truth about them, which training does not see."""
+    return load_pairs([f"sdd:{out / 'pairs'}"], "train", truth=True)
 
 
 def learn(config: TrainingConfig) -> int:
@@ -125,7 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make pairs, train, deblur what was held out, and show it.
+    """Make pairs, align them, train, deblur what was held out, and show it.
 
     The exit status: 0, or that of `train.execute`. After a signal the same command goes on.
     """
@@ -135,6 +157,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         synthesize(settings, args.out / "pairs")
         seconds = {"pairs": perf_counter() - began}
+        began = perf_counter()
+        align(args.out)
+        seconds["alignment"] = perf_counter() - began
         if status := learn(config):
             return status
         seconds["training"] = training_seconds(config)
@@ -155,15 +180,18 @@ def show(out: Path, config: TrainingConfig, settings: Settings, seconds: dict[st
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     tiled = TiledFramework(Framework.from_pretrained(trained / "latest"), device)
     samples = WholePairs(load_pairs([f"sdd:{out / 'pairs'}"], "test", truth=True))
-    pictures = restore(tiled, (samples[number] for number in range(len(samples))), len(samples))
-    pairs, validation_pairs = find_pairs(config)
+    flow = load_flow("reblur", max_radius=float(ALIGNMENT.max_radius))
+    pictures = restore(tiled, (samples[number] for number in range(len(samples))), len(samples), flow)
+    pairs = training_pairs(out)
+    aligned = load_pairs([f"sdd:{out / 'aligned'}"], "train", truth=True)
     # Of the last start of the training: one that only writes the page anew begins after the last step.
     starts = [line for line in read_lines(trained / "environment.jsonl") if line["step"] < config.schedule.steps]
     metrics = Metrics(
         **measure(pictures),
+        **measure_targets(pairs, aligned, margin=round(2 * settings.misalignment)),
         pictures=len(pictures),
         photographs=[original.name for original in split_photographs(find_originals(None, None), settings)["test"]],
-        pairs=len(pairs) + len(validation_pairs),
+        pairs=len(pairs),
         steps=config.schedule.steps,
         parameters=sum(parameter.numel() for parameter in tiled.framework.parameters()),
         seconds=seconds | {"deblurring": perf_counter() - began},
@@ -172,7 +200,7 @@ def show(out: Path, config: TrainingConfig, settings: Settings, seconds: dict[st
     )
     with replacing(out / "metrics.json") as file:
         file.write(json.dumps(dataclasses.asdict(metrics), indent=2, allow_nan=False).encode() + b"\n")
-    body = page_body(metrics, trained, tiled, pictures, pairs)
+    body = page_body(metrics, trained, tiled, pictures, aligned)
     page.write(out / "report.html", "Deblurring, learnt from pairs that do not line up", body)
     for name, value in headline(metrics).items():
         print(f"{value}: {name}")

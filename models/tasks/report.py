@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..alignment.pair import FLOWS
 from ..checkpoints.load import load_framework
 from ..core.devices import usable_device
 from ..core.errors import UserError
@@ -11,6 +12,7 @@ from ..data.layouts import NOTATION, load_pairs
 from ..data.samples import WholePairs
 from ..evaluation.metrics import SMALLEST
 from ..evaluation.protocols import choose_protocols
+from ..flow import load_flow
 from ..inference.tiling import TiledFramework
 from ..reporting import page
 from ..reporting.restored import picture_section, restore, score_table
@@ -31,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", type=integer(1, 100), default=4, metavar="N", help="number of pairs, spread over the data"
     )
+    parser.add_argument(
+        "--flow",
+        choices=FLOWS,
+        default="dis",
+        help="what aligns the pictures that the blur is found between; reblur: truer, some 30 s a megapixel "
+        "(default: dis)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; if not given, RUN/report.html")
     add_trust(parser)
     parser.add_argument("--device", type=usable_device, default="cpu", help="where PyTorch computes: cpu, cuda, …")
@@ -46,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     writable_folder(out.parent)
 
     samples = WholePairs(spread(pairs, args.pictures))
-    pictures = restore(tiled, (samples[number] for number in range(len(samples))), len(samples))
+    pictures = restore(tiled, (samples[number] for number in range(len(samples))), len(samples), load_flow(args.flow))
     body = [summary(tiled.framework, args.folder), curves(args.folder)]
     body.append(score_table(pictures, choose_protocols(samples.pairs, None)))
     body += [picture_section(tiled, restored) for restored in pictures]

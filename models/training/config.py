@@ -20,6 +20,7 @@ from .losses import LossConfig, blur_map_ramp
 
 RECIPES = Path(__file__).parents[1] / "configs"
 MASKS = ("none", "inside", "calibration", "consistency")
+PARTS = ("blur_map", "deblur", "reblur")  # of a `Framework`
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -80,7 +81,9 @@ class StartConfig:
 
     random: str = "default"  # PyTorch's, but for what the networks say; or "published": models.networks.initialization
 
-    framework: str | None = None  # folder of `Framework.save_pretrained`: of the parts that it and this framework have
+    # Folder of `Framework.save_pretrained`, or "pretrained": the one that comes with the package.
+    framework: str | None = None
+    parts: tuple[str, ...] = PARTS  # which of its parts to begin with, of those that it and this framework have
     # File of the deblurring network alone, safetensors or torch.save: its own weights, and for the network "own" those
     # of the class that it puts behind the blur map. For "restormer" also the public weights of the Restormer, in front
     # of which the blur map's fusion stays random.
@@ -88,6 +91,8 @@ class StartConfig:
 
     def __post_init__(self) -> None:
         _one_of("random", self.random, ("default", "published"))
+        for part in self.parts:
+            _one_of("parts", part, PARTS)
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ class ScheduleConfig:
     first: str = "deblur"
     # The blur map grows from near 0 to 1 over the first stage "deblur", in so many equal steps; 0: at each step.
     ramp_levels: int = 0
+    frozen: tuple[str, ...] = ()  # parts of the framework that no stage trains: "blur_map", "deblur", "reblur"
     joint_lr: float = 1.0  # factor on the learning rate in the joint stage
     decay: str = "cosine"  # or "halving", "constant"
     final_lr: float = 0.01  # cosine: the part of the learning rate that is left at the end
@@ -144,6 +150,8 @@ class ScheduleConfig:
         if not self.halve_every:
             raise ValueError("halve_every must be above 0, got 0")
         _one_of("first", self.first, ("deblur", "reblur"))
+        for part in self.frozen:
+            _one_of("frozen", part, PARTS)
         _at_least("ramp_levels", self.ramp_levels, 0)
         _between("joint_lr", self.joint_lr, 0, 1000, open_ends=True)
         _one_of("decay", self.decay, ("cosine", "halving", "constant"))
@@ -259,17 +267,34 @@ class TrainingConfig:
         if self.schedule.first == "reblur":
             if framework.reblur is None:
                 raise ValueError('framework.reblur must be there for schedule.first "reblur", got null')
-            if not (self.start.framework or self.start.deblur):
+            if not (self.start.deblur or (self.start.framework and "deblur" in self.start.parts)):
                 raise ValueError(
                     'start.framework or start.deblur must name weights for schedule.first "reblur", which freezes the '
                     "deblurring network, got neither"
                 )
+        self._check_frozen()
         if framework.deblur.network != "own":  # a network of the user's own may do anything when it is made
             try:
                 with torch.device("meta"):  # checks without computing
                     Framework(framework)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"framework: {error}") from error
+
+    def _check_frozen(self) -> None:
+        """Each stage must have something to train."""
+        present = {"deblur"} | {name for name in ("blur_map", "reblur") if getattr(self.framework, name) is not None}
+        without_reblurring = self.losses.blur_from == "deblurred"
+        trained = {
+            "deblur": {"deblur", "blur_map"} if without_reblurring else set(PARTS),
+            "reblur": {"blur_map", "reblur"},
+            "joint": set(PARTS),
+        }
+        for stage in {self.schedule.stage(step) for step in (0, self.schedule.steps - 1)}:
+            if not trained[stage] & present - set(self.schedule.frozen):
+                raise ValueError(
+                    f'schedule.frozen must leave something to train in the stage "{stage}", '
+                    f"got {list(self.schedule.frozen)}"
+                )
 
 
 # Sections and keys that leave what is learnt as it is, and so may differ when a run goes on.

@@ -98,7 +98,8 @@ def train(run: Run, quiet: bool = False) -> int | None:
     """
     config, processes, folder, state = run.config, run.processes, run.folder, run.state
     device = processes.device
-    objective = Objective(state.framework, run.aligner, config.losses, precision_of(config.optimizer, device))
+    precision = precision_of(config.optimizer, device)
+    objective = Objective(state.framework, run.aligner, config.losses, precision, config.schedule.frozen)
     if processes.first:
         _open_folder(run)
     output, steps = config.output, config.schedule.steps

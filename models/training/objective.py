@@ -1,5 +1,6 @@
 """The objective of training: from a batch to a loss, in each stage."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,14 +90,23 @@ class Objective(nn.Module):
         aligner: frozen.
         loss_config: of the losses.
         precision: of the networks, a key of PRECISIONS.
+        frozen: names of parts of the framework that no stage trains.
     """
 
-    def __init__(self, framework: Framework, aligner: Aligner, loss_config: LossConfig, precision: str) -> None:
+    def __init__(
+        self,
+        framework: Framework,
+        aligner: Aligner,
+        loss_config: LossConfig,
+        precision: str,
+        frozen: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.framework = framework
         self.aligner = aligner
         self.loss_config = loss_config
         self.dtype = PRECISIONS[precision]
+        self.frozen = tuple(frozen)
 
     @property
     def finds_blur_from_sharp(self) -> bool:
@@ -114,8 +124,9 @@ class Objective(nn.Module):
             "joint": [*deblurring_networks, *reblurring_networks],
         }
         framework.eval().requires_grad_(False)
+        frozen = [getattr(framework, name) for name in self.frozen]
         for part in trained[stage]:
-            if part is not None:
+            if part is not None and not any(part is each for each in frozen):
                 part.train().requires_grad_(True)
         for parameter in framework.parameters():
             if not parameter.requires_grad:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..checkpoints.load import load_public_restormer
+from ..checkpoints.load import DEFAULT_CHECKPOINT, load_public_restormer
 from ..core.devices import computes_in_bfloat16
 from ..core.weights import load_exactly, read_safetensors, read_state, read_torch
 from ..framework import Framework
@@ -137,9 +137,10 @@ def load_start(framework: Framework, start: StartConfig) -> None:
         WeightsError: they cannot be read or do not fit.
     """
     if start.framework:
-        other = Framework.from_pretrained(start.framework, _classes_of(framework))
+        folder = DEFAULT_CHECKPOINT if start.framework == "pretrained" else start.framework
+        other = Framework.from_pretrained(folder, _classes_of(framework))
         for name, part in framework.named_children():
-            if (given := getattr(other, name)) is not None:
+            if name in start.parts and (given := getattr(other, name)) is not None:
                 load_exactly(part, given.state_dict(), f"{name} of {start.framework}")
     if start.deblur:
         is_safetensors = Path(start.deblur).suffix == ".safetensors"

@@ -13,12 +13,14 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from models.__main__ import TASKS, main
+from models.checkpoints.load import load_framework
 from models.data import images
 from models.data.layouts import load_pairs
 from models.framework import Framework
 from models.tasks import demo
 from models.training import loop
 from models.training.config import load_config
+from models.training.state import make_state
 from tests import browser
 
 pytestmark = pytest.mark.slow
@@ -28,9 +30,11 @@ TINY = [
     "--device=cpu",
     "--steps=6",
     "framework.radii=[1,2,3]",
-    "framework.blur_map={width: 4, blocks: 1}",
+    "framework.blur_map={form: seeds, width: 4, blocks: 1}",
     "framework.deblur={network: compact, options: {width: 4, encoder: [1], middle: 1, decoder: [1]}}",
-    "framework.reblur={width: 4, blocks: 1, support: disk, padding: replicate}",
+    "framework.reblur={form: kernels, width: 4, blocks: 1, support: disk, padding: replicate}",
+    "start.framework=null",
+    "schedule.frozen=[]",
     "data.batch=2",
     "data.crop=32",
     "data.held_out=0.15",
@@ -92,7 +96,7 @@ def test_its_numbers_are_those_of_the_checkpoint_on_the_pictures_held_out(out):
 def test_it_says_what_was_done(out):
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["pictures"], metrics["pairs"], metrics["steps"]) == (4, 14, 6)
-    assert set(metrics["seconds"]) == {"pairs", "training", "deblurring"}
+    assert set(metrics["seconds"]) == {"pairs", "alignment", "training", "deblurring"}
     assert min(metrics["seconds"].values()) > 0
     assert metrics["versions"]["torch"] == torch.__version__
     assert metrics["parameters"] < 1e5
@@ -103,6 +107,35 @@ def test_it_says_what_was_done(out):
         assert number in page
     assert page.count('class="comparison"') == 4 + 2
     assert page.count("<polyline") >= 5
+
+
+def test_the_scores_of_targets_are_those_of_the_files(out):
+    metrics = json.loads((out / "metrics.json").read_text())
+    made, aligned = out / "pairs/train_patches", out / "aligned/train_patches"
+    truths = sorted((made / "aligned").iterdir())
+    assert len(truths) == metrics["pairs"]
+    inner = (slice(8, -8), slice(8, -8))
+    for name, folder in (("misaligned_psnr", made / "gt"), ("target_psnr", aligned / "aligned")):
+        scores = [
+            peak_signal_noise_ratio(
+                images.read(path).pixels[inner], images.read(folder / path.name).pixels[inner], data_range=1
+            )
+            for path in truths
+        ]
+        assert metrics[name] == pytest.approx(np.mean(scores), abs=1e-4)
+    assert metrics["misaligned_psnr"] < metrics["flow_psnr"] < metrics["target_psnr"]
+
+
+def test_the_recipe_finds_the_blur_that_the_package_finds():
+    """The reblurring network of the package is not trained: on pairs without truth it would get worse."""
+    config = load_config("demo")
+    state = make_state(config, torch.device("cpu"))
+    box = load_framework()
+    for name in ("blur_map", "reblur"):
+        given = getattr(box, name).state_dict()
+        assert all(torch.equal(value, given[key]) for key, value in getattr(state.framework, name).state_dict().items())
+    assert config.schedule.frozen == ("reblur",)
+    assert config.data.target == "aligned"
 
 
 def test_what_it_is_scored_on_played_no_part_in_training(out):

@@ -24,6 +24,7 @@ from models.framework import Framework
 from models.training import folder as folder_module
 from models.training import loop, signals
 from models.training.config import (
+    PARTS,
     RECIPES,
     AlignmentConfig,
     OptimizerConfig,
@@ -134,6 +135,12 @@ def without_timing(record):
         ("schedule.boundary=2.5", "schedule.boundary must be a whole number of steps, or a fraction below 1, got 2.5"),
         ("schedule.boundary=7", "schedule.boundary must be from 0 to 6, got 7"),
         ("schedule.first=reblur", 'start.framework or start.deblur must name weights for schedule.first "reblur"'),
+        ("start.parts=[flow]", "start.parts must be one of blur_map, deblur, reblur"),
+        ("schedule.frozen=[flow]", "schedule.frozen must be one of blur_map, deblur, reblur"),
+        (
+            "schedule.frozen=[blur_map,deblur,reblur]",
+            'schedule.frozen must leave something to train in the stage "deblur", got',
+        ),
         ("losses.compare=loosely", "losses.compare must be one of 'magnitude', 'signed', got 'loosely'"),
         ("losses.reblurring=-1", "losses.reblurring must be a number of at least 0"),
         ("framework.deblur.network=resnet", "framework: deblur.network must be one of compact"),
@@ -391,6 +398,29 @@ def test_a_trained_deblurrer_is_frozen_while_the_reblurring_warms_up(config_file
             assert all(frozen) == (step <= 3)
         assert not torch.equal(steps[1].reblur.seeds.first.weight, steps[3].reblur.seeds.first.weight)
         assert not torch.equal(steps[1].blur_map.net.first.weight, steps[3].blur_map.net.first.weight)
+
+
+def test_parts_begin_with_other_weights_and_stay_as_they_are(config_file, tmp_path):
+    torch.manual_seed(5)
+    given = Framework(load_config(str(config_file), TINY).framework)
+    given.save_pretrained(tmp_path / "framework")
+    start = [f"start.framework={tmp_path}/framework", "start.parts=[blur_map,reblur]"]
+    fresh = make_state(load_config(str(config_file), [*TINY, *start]), torch.device("cpu")).framework
+    assert train(config_file, tmp_path / "run", *start, "schedule.frozen=[reblur]", "optimizer.ema=null") == 0
+    trained = Framework.from_pretrained(tmp_path / "run/latest")
+
+    def same(one, other, part):
+        states = (getattr(each, part).state_dict().values() for each in (one, other))
+        return all(torch.equal(*both) for both in zip(*states, strict=True))
+
+    assert {part: same(fresh, given, part) for part in PARTS} == {"blur_map": True, "deblur": False, "reblur": True}
+    assert {part: same(trained, fresh, part) for part in PARTS} == {"blur_map": False, "deblur": False, "reblur": True}
+
+
+def test_what_warms_up_needs_a_deblurrer_among_the_parts(config_file, tmp_path, capsys):
+    options = ["schedule.first=reblur", "start.framework=pretrained", "start.parts=[reblur]"]
+    assert train(config_file, tmp_path / "run", *options) == 2
+    assert 'must name weights for schedule.first "reblur"' in capsys.readouterr().err
 
 
 def test_validation_without_truth_names_its_flow(config_file, data, tmp_path):

@@ -9,6 +9,7 @@ from ..core.devices import usable_device
 from ..core.errors import UserError
 from ..core.files import writable_folder
 from ..data.layouts import NOTATION, load_pairs
+from ..data.pairs import DataError
 from ..data.samples import WholePairs
 from ..evaluation.metrics import SMALLEST
 from ..evaluation.protocols import choose_protocols
@@ -49,7 +50,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the page. The exit status: 0."""
     if not args.folder.is_dir():
         raise UserError(f"{args.folder} must be the folder of a run, and is none")
-    pairs = load_pairs(args.data or sources_of(args.folder), "test", smallest=SMALLEST, truth=True)
+    try:
+        pairs = load_pairs(args.data or sources_of(args.folder), "test", smallest=SMALLEST, truth=True)
+    except DataError as error:
+        if args.data:
+            raise
+        raise UserError(f"{error}; --data names other pairs, {NOTATION}") from error
     tiled = TiledFramework(load_framework(args.folder, args.trust), args.device, source=args.folder)
     out = args.out or args.folder / "report.html"
     writable_folder(out.parent)

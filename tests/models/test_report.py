@@ -232,11 +232,14 @@ def test_lines_that_are_no_json_are_refused_but_the_last(tmp_path):
         (["ABSENT"], "must be the folder of a run, and is none"),
         (["EMPTY"], "config.yaml does not tell the data: give --data LAYOUT:DIR"),
         (["EMPTY", "--data", "sdd:ABSENT"], "is not a folder"),
+        (["ALIGNED"], "there must be test/blur with test/gt; --data names other pairs, LAYOUT:DIR"),
     ],
 )
 def test_bad_input_gets_one_error_before_any_work(tmp_path, capsys, arguments, message):
     (tmp_path / "EMPTY").mkdir()
-    for name in ("ABSENT", "EMPTY"):
+    (tmp_path / "ALIGNED/train_patches").mkdir(parents=True)  # as `align` leaves it, and a run trained on that
+    (tmp_path / "ALIGNED/config.yaml").write_text(f"data:\n  train: ['sdd:{tmp_path}/ALIGNED']\n")
+    for name in ("ABSENT", "EMPTY", "ALIGNED"):
         arguments = [argument.replace(name, str(tmp_path / name)) for argument in arguments]
     assert main(["report", *arguments]) == 2
     error = capsys.readouterr().err

@@ -122,10 +122,12 @@ def _mean(values: Iterable[float]) -> float:
 
 def headline(metrics: Metrics) -> dict[str, str]:
     """The numbers that count, by what they are."""
-    deblurred = f"PSNR of the deblurred pictures, to the aligned truth; of the blurry ones {metrics.input_psnr:.2f} dB"
+    gained = (
+        "PSNR gained over the blurry pictures, to the aligned truth: "
+        f"{metrics.input_psnr:.2f} dB to {metrics.deblurred_psnr:.2f} dB"
+    )
     numbers = {
-        "PSNR gained over the blurry pictures": f"{metrics.gain_db:+.2f} dB",
-        deblurred: f"{metrics.deblurred_psnr:.2f} dB",
+        gained: f"{metrics.gain_db:+.2f} dB",
         f"SSIM; of the blurry pictures {metrics.input_ssim:.3f}": f"{metrics.deblurred_ssim:.3f}",
     }
     if metrics.reblurred_psnr is not None:

@@ -68,7 +68,7 @@ class Restored:
 def _warped(sample: Sample, flow: Flow) -> Tensor:
     """The sharp picture warped to the blurry one."""
     sharp, blurry = sample["sharp"][None], sample["blurry"][None]
-    return warp(sharp, flow(blurry, sharp), interpolation="bicubic")[0].clamp(0, 1)
+    return warp(sharp, flow(blurry, sharp), padding="border", interpolation="bicubic")[0].clamp(0, 1)
 
 
 def restore(tiled: TiledFramework, samples: Iterable[Sample], count: int, flow: Flow) -> list[Restored]:

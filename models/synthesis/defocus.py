@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+EDGE = 0.05  # of the range of disparities: a larger difference within five pixels is an edge
+EDGE_WIDTH = 8  # pixels that the false depths of an edge may take
 
 
 def to_linear(srgb: Array) -> Array:
@@ -31,7 +33,8 @@ def fill_disparity(disparity: Array) -> Array:
         disparity: (H, W), pixels, larger where nearer. Holes are NaN or infinite; something must be finite.
 
     Returns:
-        (H, W), pixels, finite. A 5 × 5 median has also removed false depths halfway across an edge.
+        (H, W), pixels, finite. False depths halfway across an edge are gone: where the range of 5 × 5 pixels is above
+        5 % of that of all, a pixel takes the nearer of their least and their largest disparity.
     """
     hole = ~np.isfinite(disparity)
     if hole.all():
@@ -41,7 +44,14 @@ def fill_disparity(disparity: Array) -> Array:
         farthest = cv2.erode(filled, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
         filled = np.where(hole, farthest, filled)
         hole = np.isinf(filled)
-    return np.asarray(cv2.medianBlur(filled, 5), np.float32)
+    filled, window = np.asarray(cv2.medianBlur(filled, 5), np.float32), np.ones((5, 5), np.uint8)
+    edge = EDGE * np.ptp(filled)
+    for _ in range(EDGE_WIDTH // 2):
+        least = cv2.erode(filled, window, borderType=cv2.BORDER_REPLICATE)
+        largest = cv2.dilate(filled, window, borderType=cv2.BORDER_REPLICATE)
+        nearer = np.where(filled - least < largest - filled, least, largest)
+        filled = np.where(largest - least > edge, nearer, filled)
+    return np.asarray(cv2.medianBlur(filled, 5), np.float32)  # without specks
 
 
 def coc(disparity: Array, focus: float, largest: float) -> Array:

@@ -32,6 +32,17 @@ def test_holes_are_filled_from_what_is_far():
         defocus.fill_disparity(np.full((3, 3), np.nan, np.float32))
 
 
+def test_between_near_and_far_there_is_nothing():
+    """Where disparity is interpolated across an edge, what lies halfway would be in focus."""
+    near = np.linspace(50, 54, 20, dtype=np.float32)[:, None]  # slanted
+    slope = np.clip((np.arange(40) - 16) / 6, 0, 1, dtype=np.float32)
+    filled = defocus.fill_disparity(10 + slope * (near - 10))
+    assert ((filled < 11) | (filled > 49)).all()
+    assert (filled[:, :15] < 11).all()
+    assert (filled[:, 24:] > 49).all()
+    assert np.unique(filled[:, 30]).size > 10, "the slant is still there"
+
+
 def test_circles_of_confusion_are_linear_in_disparity():
     radius = defocus.coc(np.array([[10, 20, 50]], np.float32), focus=20, largest=6)
     assert radius.tolist() == [[-2, 0, 6]]

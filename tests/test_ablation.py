@@ -175,8 +175,9 @@ def test_the_share_recovered():
 
 def test_the_table():
     lines = table(rows_with(aligned=2.0, flow=0.0, reblurring=0.5), [Score(19.0, 0.75, None, 18.0, 1.0)]).splitlines()
-    assert lines[2].startswith("|  | the blurry pictures | 19.00 | 0.7500 |  | 18.00 | 1.00 |")
+    assert lines[2].startswith("|  | the blurry pictures |  | 19.00 | 0.7500 |  | 18.00 | 1.00 |")
     reblurring = next(line for line in lines if line.startswith("| reblurring |"))
+    assert reblurring.split(" | ")[2] == "2", "runs: one of each seed"
     assert "+0.50 (+0.50 … +0.50), flow | +0.25 (+0.25 … +0.25) | 10 |" in reblurring
 
 

@@ -107,7 +107,7 @@ def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
         means = {measure: mean_of(scores, measure) for measure in digits}
         return ["" if mean is None else f"{mean:.{digits[measure]}f}" for measure, mean in means.items()]
 
-    lines = [["", "the blurry pictures", *cells(blurry), "", "", ""]]
+    lines = [["", "the blurry pictures", "", *cells(blurry), "", "", ""]]
     for variant in VARIANTS:
         results = [row.result for row in rows if row.variant == variant.name]
         if not results:
@@ -120,13 +120,24 @@ def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
             [
                 variant.name,
                 variant.description,
+                str(len(results)),
                 *cells(scores),
                 f"{against}, {variant.against}" if against else "",
                 str(share) if share and variant.name != "flow" else "",
                 harness.milliseconds(statistics.median(times)) if times else "",
             ]
         )
-    numbers = ("PSNR, dB:", "SSIM:", "hidden:", "strong blur:", "drift, px:", "gain, dB, over:", "recovered:", "ms:")
+    numbers = (
+        "runs:",
+        "PSNR, dB:",
+        "SSIM:",
+        "hidden:",
+        "strong blur:",
+        "drift, px:",
+        "gain, dB, over:",
+        "recovered:",
+        "ms:",
+    )
     return harness.markdown(("variant", "", *numbers), lines)
 
 

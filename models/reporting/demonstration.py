@@ -13,9 +13,9 @@ from tqdm import tqdm
 from ..alignment import AlignmentSettings, align_pair
 from ..data.pairs import Pair
 from ..data.samples import Sample, WholePairs
-from ..evaluation.metrics import RadiusScore, score, score_radius
-from ..evaluation.protocols import to_array
+from ..evaluation.metrics import RadiusScore, score_radius
 from ..inference.tiling import TiledFramework
+from ..training.validation import psnr
 from . import page
 from .restored import Restored, enlarged, picture_section, score_table
 from .training_run import curves
@@ -26,10 +26,11 @@ INTRODUCTION = Template(
     """<p>A lens threw photographs out of focus, and the sharp picture of each pair was taken by a camera that had
 moved: no two pictures line up. From $pairs such pairs, a framework of $parameters million parameters has learnt to
 deblur, in $time on $device: what it made of a blurry picture had to be like the sharp one, aligned by reblurring, and,
-blurred again by <code>reblur_ops.reblur</code>, like the blurry one, pixel for pixel. Its deblurring network began from
-nothing; the networks that find the blur, between two pictures and from one, are those of the package.</p>
+blurred again by <code>reblur_ops.reblur</code>, like the blurry one, pixel for pixel.$begun</p>
 <p>Below it deblurs photographs that it has never seen, $held_out; the numbers are means over $pictures pictures.</p>"""
 )
+BEGUN = """ Its deblurring network began from nothing; the networks that find the blur, between two pictures and from
+one, began as they come with the package."""
 ALIGNED = "sharp, aligned by reblurring"
 LEARNT_FROM = """<h2>What it learnt from</h2>
 <p>Two of the pairs. Drag across: things jump where the other picture takes over. Aligned by reblurring, they stay: the
@@ -111,7 +112,8 @@ def measure_targets(pairs: Sequence[Pair], aligned: Sequence[Pair], margin: int)
         sample, target = (WholePairs([each])[0] for each in (pair, found[pair.name]))
         by_flow = align_pair(sample["blurry"][None], sample["sharp"][None], AlignmentSettings("dis")).aligned[0]
         candidates = (sample["sharp"], by_flow, target["aligned"])
-        scores.append([score(to_array(each[inner]), to_array(sample["aligned"][inner])).psnr for each in candidates])
+        truth = sample["aligned"][inner]
+        scores.append([psnr(float((each[inner] - truth).square().mean())) for each in candidates])
     names = ("misaligned_psnr", "flow_psnr", "target_psnr")
     return dict(zip(names, map(float, np.mean(scores, axis=0)), strict=True))
 
@@ -148,9 +150,18 @@ def headline(metrics: Metrics) -> dict[str, str]:
 
 
 def page_body(
-    metrics: Metrics, run: Path, tiled: TiledFramework, pictures: Sequence[Restored], pairs: Sequence[Pair]
+    metrics: Metrics,
+    run: Path,
+    tiled: TiledFramework,
+    pictures: Sequence[Restored],
+    pairs: Sequence[Pair],
+    begun: bool,
 ) -> str:
-    """The contents of the page: a run, pictures held out, and the pairs to train on."""
+    """The contents of the page: a run, pictures held out, and the pairs to train on.
+
+    Args:
+        begun: whether the networks that find the blur began as the recipe says, with the weights of the package.
+    """
     introduction = INTRODUCTION.substitute(
         pairs=metrics.pairs,
         parameters=f"{metrics.parameters / 1e6:.2f}",
@@ -158,6 +169,7 @@ def page_body(
         device=metrics.device,
         held_out=" and ".join(metrics.photographs),
         pictures=metrics.pictures,
+        begun=BEGUN if begun else "",
     )
     seconds = ", ".join(f"{phase} {value:.0f} s" for phase, value in metrics.seconds.items())
     versions = ", ".join(f"{name} {metrics.versions[name]}" for name in ("python", "torch", "reblur_ops"))

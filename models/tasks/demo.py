@@ -200,7 +200,8 @@ def show(out: Path, config: TrainingConfig, settings: Settings, seconds: dict[st
     )
     with replacing(out / "metrics.json") as file:
         file.write(json.dumps(dataclasses.asdict(metrics), indent=2, allow_nan=False).encode() + b"\n")
-    body = page_body(metrics, trained, tiled, pictures, aligned)
+    begun = config.start == load_config(RECIPE).start
+    body = page_body(metrics, trained, tiled, pictures, aligned, begun)
     page.write(out / "report.html", "Deblurring, learnt from pairs that do not line up", body)
     for name, value in headline(metrics).items():
         print(f"{value}: {name}")

@@ -289,7 +289,7 @@ class TrainingConfig:
             "reblur": {"blur_map", "reblur"},
             "joint": set(PARTS),
         }
-        for stage in {self.schedule.stage(step) for step in (0, self.schedule.steps - 1)}:
+        for stage in (self.schedule.stage(step) for step in (0, self.schedule.steps - 1)):
             if not trained[stage] & present - set(self.schedule.frozen):
                 raise ValueError(
                     f'schedule.frozen must leave something to train in the stage "{stage}", '

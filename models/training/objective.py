@@ -124,10 +124,12 @@ class Objective(nn.Module):
             "joint": [*deblurring_networks, *reblurring_networks],
         }
         framework.eval().requires_grad_(False)
-        frozen = [getattr(framework, name) for name in self.frozen]
         for part in trained[stage]:
-            if part is not None and not any(part is each for each in frozen):
+            if part is not None:
                 part.train().requires_grad_(True)
+        for name in self.frozen:
+            if (part := getattr(framework, name)) is not None:
+                part.eval().requires_grad_(False)
         for parameter in framework.parameters():
             if not parameter.requires_grad:
                 parameter.grad = None

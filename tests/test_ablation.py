@@ -7,13 +7,14 @@ import shutil
 import signal
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.ablation import __main__ as command
 from benchmarks.ablation import runs, study
-from benchmarks.ablation.pairs import folder_of, settings_of, visible
+from benchmarks.ablation.pairs import Scenes, folder_of, visible
 from benchmarks.ablation.results import Row, gain, recovered, table
 from benchmarks.ablation.runs import SCORES_FILE, Result, Score, score
 from benchmarks.ablation.variants import FULL, TINY, VARIANTS
@@ -85,7 +86,7 @@ def test_pairs_are_made_and_aligned_as_the_variants_ask(call, data):
     originals = sorted(path.name for path in (made / "train_patches" / "blur").iterdir())
     for name in names:
         variant = BY_NAME[name]
-        root = folder_of(data, 4.0, variant.target, variant.trusted) / "train_patches"
+        root = folder_of(data, "4px", variant.target, variant.trusted) / "train_patches"
         assert sorted(path.name for path in (root / "blur").iterdir()) == originals
         assert len(list((root / "aligned").iterdir())) == len(originals)
         assert (root / "confidence").exists() == variant.trusted
@@ -101,9 +102,11 @@ def test_pairs_are_made_and_aligned_as_the_variants_ask(call, data):
 
 
 def test_smooth_pairs_have_no_layers():
-    assert not settings_of(TINY, 0.0).scenes
-    assert settings_of(TINY, 12.0).scenes
-    assert settings_of(TINY, 12.0).misalignment == 12.0
+    smooth, layered = (Scenes(parallax, TINY.pairs) for parallax in (0.0, 12.0))
+    assert not smooth.settings.scenes
+    assert layered.settings.scenes
+    assert layered.settings.misalignment == 12.0
+    assert (smooth.name, layered.name) == ("0px", "12px")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,49 @@ def test_what_cannot_be_compared_is_refused(call, tmp_path, capsys, options, mes
     assert not list((tmp_path / "out").glob("*/settings.json"))
 
 
+def real_pairs(root):
+    """Folders as `benchmarks.real` reads them: one scene of noise, sharp and blurred."""
+    sharp = cv2.resize(np.random.default_rng(0).random((24, 28, 3), np.float32), (112, 96))
+    for folder, names in (
+        ("train_misaligned", ("box_1_blurry", "box_2_blurry", "box_sharp", "cat_blurry", "cat_sharp")),
+        ("multifocus_aligned/lightfield_lfsd", ("7_1_blurry", "7_sharp")),
+    ):
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            picture = cv2.GaussianBlur(sharp, (0, 0), 3) if name.endswith("blurry") else sharp
+            images.write(root / folder / f"{name}.png", picture)
+    return root
+
+
+def test_real_pairs(call, tmp_path):
+    root = real_pairs(tmp_path / "real")
+    options = ["--real", str(root), "--data", str(tmp_path / "data")]
+    names = ["aligned", "flow", "true flow"]
+    assert call(*options, "--parallaxes", "--variants", *names) == 0
+    made = tmp_path / "data" / "real"
+    assert sorted(path.stem for path in (made / "train_patches" / "blur").iterdir()) == [
+        "box_1",
+        "box_2",
+        "cat",
+    ]
+    assert images.read(made / "test" / "blur" / "7_1.png").pixels.shape == (48, 56, 3)
+    results = read(tmp_path)
+    assert [(each["variant"], each["setting"]) for each in results["rows"]] == [("flow", "real")], (
+        "no truth to train on"
+    )
+    text = (tmp_path / "results" / "ablation.md").read_text()
+    assert "## Real pairs" in text
+    assert "Parallax" not in text
+    assert command.study_of(command.parse(["--real", str(root)])).scale.parallaxes == ()
+    images.write(root / "train_misaligned" / "cat_sharp.png", np.zeros((96, 112, 3), np.float32))
+    assert call(*options, "--parallaxes", "--variants", *names) == 2, "other pairs in the same folder"
+
+
+def test_real_pairs_that_are_not_there(call, tmp_path, capsys):
+    assert call("--real", str(tmp_path), "--parallaxes") == 2
+    assert "--real needs the folder" in capsys.readouterr().err
+
+
 def test_photographs_of_ones_own_need_not_have_the_names_of_those_installed(tmp_path):
     for name in ("one", "two"):
         images.write(tmp_path / f"{name}.png", np.zeros((4, 4, 3), np.float32))
@@ -140,7 +186,7 @@ def test_photographs_of_ones_own_need_not_have_the_names_of_those_installed(tmp_
 
 def row(variant, seed, psnrs, step_ms=10.0):
     scores = [Score(psnr, 0.8, None if index else psnr - 3, psnr - 1, 0.5) for index, psnr in enumerate(psnrs)]
-    return Row(variant, 12.0, seed, Result(scores, step_ms, 0, None))
+    return Row(variant, "12px", seed, Result(scores, step_ms, 0, None))
 
 
 def rows_with(**offsets):
@@ -220,7 +266,8 @@ def test_a_study_in_two_processes(call, tmp_path, monkeypatch, capfd):
         assert all(15 < each["psnr"] < 60 for each in result["scores"])
         assert result["step_ms"] is None or result["step_ms"] > 0  # None where it was interrupted after its last step
     assert any(result["step_ms"] for result in rows.values())
-    assert set(results["photographs"]["test"]).isdisjoint(results["photographs"]["train_patches"])
+    photographs = results["photographs"]["4px"]
+    assert set(photographs["test"]).isdisjoint(photographs["train_patches"])
     text = (tmp_path / "results" / "ablation.md").read_text()
     assert "## Parallax of up to 4 pixels" in text
     shown = capfd.readouterr()

@@ -2,12 +2,13 @@
 
     python -m benchmarks.ablation [key=value…]              some hours on two cores          (make ablation)
     python -m benchmarks.ablation --full --photos DIR       on a GPU, with many photographs of your own
+    python -m benchmarks.ablation --real DIR                on real pairs, the folders of benchmarks.real
 
 One deblurring network is trained on layered scenes whose sharp pictures are aligned in several ways, or not at all;
 with reblurring as a loss and without; with a blur map and without; and by the published method. Several seeds, and
-scenes with less and with more parallax, made of photographs by `models.tasks.synthesize`. Each run is scored on scenes
-of other photographs against the aligned truth, with its last weights: none are chosen. Interrupted, the same command
-goes on, and finished runs are not repeated. Writes results/ablation.md and .json.
+scenes with less and with more parallax, made of photographs by `models.tasks.synthesize`; or real pairs. Each run is
+scored on pictures that it has not seen against the aligned truth, with its last weights: none are chosen. Interrupted,
+the same command goes on, and finished runs are not repeated. Writes results/ablation.md and .json.
 
     OUT/data/12px/                    scenes with parallax of up to 12 pixels, and, aligned:
     OUT/data/12px-reblur/             by reblurring; likewise by DIS, and by the true flow
@@ -48,11 +49,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=integer(1, 10**9), metavar="N", help="of each run")
     parser.add_argument("--seeds", type=integer(1, 1000), metavar="N", help="runs of each variant")
     parser.add_argument(
-        "--parallaxes", nargs="+", type=number(0, 64), metavar="PIXELS", help="of the scenes; 0: smooth pairs"
+        "--parallaxes", nargs="*", type=number(0, 64), metavar="PIXELS", help="of the scenes; 0: smooth pairs"
     )
     parser.add_argument("--variants", nargs="+", choices=names, metavar="NAME", help="of those below; all if not given")
     parser.add_argument(
         "--photos", type=Path, metavar="DIR", help="folder of sharp photographs; those of scikit-image if not given"
+    )
+    parser.add_argument(
+        "--real", type=Path, metavar="DIR", help="real pairs, and no scenes but those that --parallaxes names"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), metavar="DIR", help="folder for the runs")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder for the pairs (default: OUT/data)")
@@ -79,12 +83,15 @@ def study_of(args: argparse.Namespace) -> Study:
     if decided := [text for text in args.overrides if text.partition("=")[0] in DECIDED]:
         raise ValueError(f"{', '.join(decided)} cannot be overridden: the study decides that")
     steps = [f"schedule.steps={args.steps}"] if args.steps else []
+    parallaxes = args.parallaxes
+    if parallaxes is None:
+        parallaxes = () if args.real else scale.parallaxes
     scale = replace(
         scale,
         recipe=args.config or scale.recipe,
         overrides=(*(() if args.config else scale.overrides), *args.overrides, *steps),
         seeds=args.seeds or scale.seeds,
-        parallaxes=tuple(sorted(set(scale.parallaxes if args.parallaxes is None else args.parallaxes))),
+        parallaxes=tuple(sorted(set(parallaxes))),
         # Photographs of one's own have other names than those that the scale keeps for the test.
         pairs=replace(scale.pairs, test=()) if args.photos else scale.pairs,
     )
@@ -96,6 +103,7 @@ def study_of(args: argparse.Namespace) -> Study:
         args.photos,
         args.device,
         args.workers or count_gpus(args.device) or torch.get_num_threads(),
+        args.real,
     )
     study.check()
     return study

@@ -1,15 +1,21 @@
-"""The pairs of a study: made once, aligned once in each way that a variant asks for."""
+"""The pairs of a study: made once, aligned once in each way that a variant asks for.
 
+A setting says where pairs come from: `Scenes` here, or `benchmarks.ablation.real.RealPairs`.
+"""
+
+import json
 import os
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.ablation.variants import Scale, Target, Variant
+from benchmarks.ablation.real import RealPairs
+from benchmarks.ablation.variants import Target, Variant
 from models.alignment import AlignmentSettings, align_dataset
 from models.blur import decode, encode, match_exposure
 from models.data import images
@@ -17,48 +23,103 @@ from models.data.images import Encoding
 from models.data.layouts import load_pairs
 from models.data.pairs import Pair
 from models.flow import warp
-from models.synthesis import dataset
-from models.synthesis.photographs import Original
+from models.synthesis import dataset, photographs
 from models.synthesis.settings import Settings
 
 SMOOTH = 4.0  # pixels: displacement of pairs without layers
 TRAIN = "train_patches"
 
 
-def settings_of(scale: Scale, parallax: float) -> Settings:
-    """How the pairs of a parallax are made."""
-    if parallax:
-        return replace(scale.pairs, misalignment=parallax)
-    return replace(scale.pairs, misalignment=SMOOTH, scenes=False)
+@dataclass(frozen=True)
+class Scenes:
+    """Layered scenes of one parallax, or smooth pairs, made of photographs.
+
+    Attributes:
+        parallax: largest displacement between layers, pixels; 0: no layers, all moved smoothly.
+        scale_pairs: how pairs of the study are made; `misalignment` and, of smooth pairs, `scenes` play no part.
+        photos: folder of photographs; None for those that scikit-image installs.
+    """
+
+    parallax: float
+    scale_pairs: Settings
+    photos: Path | None = None
+
+    max_radius = 8  # pixels, that alignment searches
+
+    @property
+    def name(self) -> str:
+        return f"{self.parallax:g}px"
+
+    @property
+    def title(self) -> str:
+        if self.parallax:
+            return f"Parallax of up to {self.parallax:g} pixels"
+        return f"Smooth pairs, moved by up to {SMOOTH:g} pixels"
+
+    @property
+    def settings(self) -> Settings:
+        if self.parallax:
+            return replace(self.scale_pairs, misalignment=self.parallax)
+        return replace(self.scale_pairs, misalignment=SMOOTH, scenes=False)
+
+    @property
+    def text(self) -> str:
+        pairs = self.settings
+        kind = "Layered scenes" if pairs.scenes else "Pairs"
+        changes = "zoom, another exposure and noise" if pairs.scenes else "noise"
+        option = " --scenes" if pairs.scenes else ""
+        return (
+            f"{kind} of {pairs.patch} × {pairs.patch} pixels with circles of confusion of up to {pairs.blur:g} pixels, "
+            f"{changes}, made by `python -m models synthesize{option}`; scored are pairs of other photographs."
+        )
+
+    def offers(self, _: Target) -> bool:
+        return True
+
+    def make(self, out: Path, workers: int) -> None:
+        """Write the pairs that are not there yet.
+
+        Raises:
+            DataError: photographs cannot be used, or `out` holds pairs of other settings.
+        """
+        dataset.write_dataset(photographs.find_originals(self.photos, None), self.settings, out, workers)
+
+    def describe(self, out: Path) -> dict[str, Any]:
+        """The pairs by `synthesize`'s own description."""
+        return dict(json.loads((out / dataset.SETTINGS_FILE).read_text()))
 
 
-def folder_of(data: Path, parallax: float, target: Target = "sharp", trusted: bool = False) -> Path:
-    """The folder of pairs whose sharp pictures are like that. Confidence lies only where it counts."""
-    name = f"{parallax:g}px"
+Setting = Scenes | RealPairs
+
+
+def folder_of(data: Path, name: str, target: Target = "sharp", trusted: bool = False) -> Path:
+    """The folder of a setting's pairs whose sharp pictures are like that. Confidence lies only where it counts."""
     if target in ("sharp", "truth"):
         return data / name
     return data / f"{name}-{target.replace(' ', '-')}{'' if trusted else '-everywhere'}"
 
 
-def make_pairs(scale: Scale, variants: Iterable[Variant], originals: list[Original], data: Path, workers: int) -> None:
+def make_pairs(settings: Iterable[Setting], variants: Iterable[Variant], data: Path, workers: int) -> None:
     """Make and align the pairs that are not there yet.
 
     Raises:
-        DataError: photographs cannot be used, or a folder holds pairs of other settings.
+        DataError: photographs or pairs cannot be used, or a folder holds pairs of other settings.
     """
     targets = dict.fromkeys((variant.target, variant.trusted) for variant in variants)
-    for parallax in scale.parallaxes:
-        made = folder_of(data, parallax)
-        dataset.write_dataset(originals, settings_of(scale, parallax), made, workers)
+    for setting in settings:
+        made = folder_of(data, setting.name)
+        setting.make(made, workers)
         pairs = load_pairs([f"sdd:{made}"], "train", smallest=16)
         for target, trusted in targets:
-            out = folder_of(data, parallax, target, True)
+            out = folder_of(data, setting.name, target, True)
+            if not setting.offers(target):
+                continue
             if target == "true flow":
                 _warp_truly(pairs, made / TRAIN, out / TRAIN)
             elif target in ("dis", "reblur"):
-                align_dataset(pairs, AlignmentSettings(target, max_radius=8), out, workers)
+                align_dataset(pairs, AlignmentSettings(target, setting.max_radius), out, workers)
             if not trusted and target in ("dis", "reblur"):
-                _link(out / TRAIN, folder_of(data, parallax, target, False) / TRAIN)
+                _link(out / TRAIN, folder_of(data, setting.name, target, False) / TRAIN)
 
 
 def _warp_truly(pairs: list[Pair], made: Path, out: Path) -> None:

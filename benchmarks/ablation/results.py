@@ -19,10 +19,10 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Row:
-    """A run in the table of a parallax."""
+    """A run in the table of a setting."""
 
     variant: str
-    parallax: float
+    setting: str
     seed: int
     result: Result
 
@@ -41,7 +41,7 @@ class Interval:
 
 def rows_of(jobs: Sequence[Job]) -> list[Row]:
     """The rows of the runs that are finished."""
-    return [Row(job.variant.name, job.parallax, job.seed, result) for job in jobs if (result := job.result) is not None]
+    return [Row(job.variant.name, job.setting, job.seed, result) for job in jobs if (result := job.result) is not None]
 
 
 def values_of(rows: Sequence[Row], variant: str, measure: str) -> dict[int, np.ndarray]:
@@ -100,7 +100,7 @@ def mean_of(scores: Sequence[Score], measure: str) -> float | None:
 
 
 def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
-    """Markdown, of one parallax: each variant, and what it gains over another, picture by picture, seed by seed."""
+    """Markdown, of one setting: each variant, and what it gains over another, picture by picture, seed by seed."""
 
     def cells(scores: Sequence[Score]) -> list[str]:
         digits = {"psnr": 2, "ssim": 4, "hidden": 2, "strong": 2, "drift": 2}
@@ -141,32 +141,30 @@ def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
     return harness.markdown(("variant", "", *numbers), lines)
 
 
-def page(study: Study, rows: Sequence[Row], blurry: dict[float, list[Score]], scored: int, where: str) -> str:
-    """`blurry`: of the blurry pictures, for each parallax; `scored`: how many; `where`: about the machine."""
+def page(study: Study, rows: Sequence[Row], blurry: dict[str, list[Score]], where: str) -> str:
+    """`blurry`: of the blurry pictures, for each setting; `where`: about the machine."""
     base, scale = study.base, study.scale
-    schedule, data, pairs = base.schedule, base.data, scale.pairs
+    schedule, data = base.schedule, base.data
     text = (
         f'{where}\n\nThe deblurring network "{base.framework.deblur.network}", trained for {schedule.steps} steps of '
-        f"{data.batch} crops of {data.crop} pixels; seeds: {scale.seeds}. Layered scenes of {pairs.patch} × "
-        f"{pairs.patch} pixels with circles of confusion of up to {pairs.blur:g} pixels, zoom, another exposure and "
-        f"noise, made by `python -m models synthesize --scenes`; scored are {scored} of other photographs against the "
-        "aligned truth: PSNR over all, where the misaligned picture does not show what is there, and where the RMS "
-        "radius is above 3 pixels; the flow from the deblurred picture to the truth. Intervals: 95 %, drawn over "
-        "pictures and seeds. Recovered: the share of what aligned pairs gain over flow."
+        f"{data.batch} crops of {data.crop} pixels; seeds: {scale.seeds}. Scored against the aligned truth: PSNR over "
+        "all, where the misaligned picture does not show what is there, and where the RMS radius is above 3 pixels; "
+        "the flow from the deblurred picture to the truth. Intervals: 95 %, drawn over pictures and seeds. Recovered: "
+        "the share of what aligned pairs gain over flow."
     )
     parts = ["# What reblurring brings on misaligned pairs", text]
-    for parallax in scale.parallaxes:
-        own = [row for row in rows if row.parallax == parallax]
-        title = f"Parallax of up to {parallax:g} pixels" if parallax else "Smooth pairs, moved by up to 4 pixels"
-        parts += [f"## {title}", table(own, blurry[parallax])]
+    for setting in study.settings:
+        own = [row for row in rows if row.setting == setting.name]
+        scored = len(blurry[setting.name])
+        parts += [f"## {setting.title}", f"{setting.text} {scored} pictures.", table(own, blurry[setting.name])]
     return "\n\n".join(parts) + "\n"
 
 
 def save(study: Study, jobs: Sequence[Job], name: str, results: Path) -> None:
     """Write <name>.md and <name>.json of the runs that are finished."""
     rows = rows_of(jobs)
-    pairs = {job.parallax: job.scored_pairs() for job in jobs}
-    blurry = {parallax: score(of_parallax, None) for parallax, of_parallax in pairs.items()}
+    pairs = {job.setting: job.scored_pairs() for job in jobs}
+    blurry = {setting: score(of_setting, None) for setting, of_setting in pairs.items()}
     device = "cuda" if count_gpus(study.device) else "cpu"
     more = {
         **harness.environment(device),
@@ -175,9 +173,8 @@ def save(study: Study, jobs: Sequence[Job], name: str, results: Path) -> None:
         "workers": study.workers,
         "scale": asdict(study.scale),
         "training": settings_of(study.base),
-        "photographs": jobs[0].pairs["photographs"],
+        "photographs": {job.setting: job.pairs["photographs"] for job in jobs},
         "variants": [asdict(variant) for variant in study.variants],
-        "blurry": {f"{parallax:g}": [asdict(each) for each in scores] for parallax, scores in blurry.items()},
+        "blurry": {setting: [asdict(each) for each in scores] for setting, scores in blurry.items()},
     }
-    scored = len(jobs[0].scored_pairs())
-    harness.save(name, rows, page(study, rows, blurry, scored, harness.setting(device)), results, **more)
+    harness.save(name, rows, page(study, rows, blurry, harness.setting(device)), results, **more)

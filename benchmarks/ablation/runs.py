@@ -83,12 +83,12 @@ class Job:
     """A run of a variant.
 
     Attributes:
-        parallax: of its pairs, pixels.
-        pairs: what its pairs are, by `synthesize`'s own description.
+        setting: name of where its pairs come from.
+        pairs: what its pairs are, by the setting's description.
     """
 
     variant: Variant
-    parallax: float
+    setting: str
     seed: int
     config: TrainingConfig
     pairs: Mapping[str, Any]

@@ -1,15 +1,15 @@
 """A study: its pairs, its runs, and what cannot be compared."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ablation.pairs import folder_of, make_pairs
+from benchmarks.ablation.pairs import Scenes, Setting, folder_of, make_pairs
+from benchmarks.ablation.real import RealPairs
 from benchmarks.ablation.runs import SETTINGS_FILE, Job, count_gpus
 from benchmarks.ablation.variants import Scale, Variant
-from models.synthesis import dataset, photographs
 from models.training.config import TrainingConfig, differing_keys, load_config
 
 # What a study decides, and overrides cannot.
@@ -24,6 +24,7 @@ class Study:
         scale: of which `recipe` and `overrides` make the base that variants change.
         data: folder for the pairs.
         photos: folder of photographs; None for those that scikit-image installs.
+        real: folder of real pairs to study, too; None: scenes alone.
         workers: runs at a time.
     """
 
@@ -34,6 +35,13 @@ class Study:
     photos: Path | None
     device: str
     workers: int
+    real: Path | None = None
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Where pairs come from, in the order of the tables."""
+        scenes = [Scenes(parallax, self.scale.pairs, self.photos) for parallax in self.scale.parallaxes]
+        return (*scenes, *([RealPairs(self.real)] if self.real else ()))
 
     @property
     def base(self) -> TrainingConfig:
@@ -63,7 +71,7 @@ class Study:
         if not all(0 <= parallax <= largest for parallax in self.scale.parallaxes):
             sizes = ", ".join(f"{parallax:g}" for parallax in self.scale.parallaxes)
             raise ValueError(f"parallaxes must be from 0 to {largest:g} pixels, got {sizes}")
-        if base.data.crop > pairs.patch:
+        if self.scale.parallaxes and base.data.crop > pairs.patch:
             raise ValueError(f"data.crop must be at most {pairs.patch}, the size of the pairs, got {base.data.crop}")
         if self.device == "cuda" and not count_gpus(self.device):
             raise ValueError("--device cuda cannot be used: PyTorch finds no GPU")
@@ -76,8 +84,7 @@ class Study:
         Raises:
             DataError: photographs cannot be used, or the folder holds pairs of other settings.
         """
-        originals = photographs.find_originals(self.photos, None)
-        make_pairs(self.scale, self.variants, originals, self.data, self.workers)
+        make_pairs(self.settings, self.variants, self.data, self.workers)
 
     def jobs(self) -> list[Job]:
         """All runs, seed after seed; the pairs must be there.
@@ -85,12 +92,7 @@ class Study:
         Raises:
             ValueError: the folder of one holds another.
         """
-        jobs = [
-            self._job(variant, parallax, seed)
-            for seed in range(self.scale.seeds)
-            for parallax in self.scale.parallaxes
-            for variant in self.variants
-        ]
+        jobs = list(self._jobs())
         for job in jobs:
             path = job.folder / SETTINGS_FILE
             if path.exists() and (keys := differing_keys(json.loads(path.read_text()), job.settings)):
@@ -99,18 +101,26 @@ class Study:
                 )
         return jobs
 
-    def _job(self, variant: Variant, parallax: float, seed: int) -> Job:
-        made = folder_of(self.data, parallax)
+    def _jobs(self) -> Iterator[Job]:
+        for seed in range(self.scale.seeds):
+            for setting in self.settings:
+                made = folder_of(self.data, setting.name)
+                description = setting.describe(made)
+                for variant in self.variants:
+                    if setting.offers(variant.target):
+                        yield self._job(variant, setting.name, seed, description | {"target": variant.target})
+
+    def _job(self, variant: Variant, setting: str, seed: int, description: dict[str, Any]) -> Job:
         name = variant.name.replace(",", "").replace(" ", "-")
         decided = {
             "seed": seed,
-            "out": str(self.out / f"{name}-{parallax:g}px-seed{seed}"),
+            "out": str(self.out / f"{name}-{setting}-seed{seed}"),
             "resume": "auto",
             "device": self.device,
-            "data.train": [f"sdd:{folder_of(self.data, parallax, variant.target, variant.trusted)}"],
+            "data.train": [f"sdd:{folder_of(self.data, setting, variant.target, variant.trusted)}"],
             "data.validation": [],
             "data.decode": False,  # they have just been made
         }
-        description = json.loads((made / dataset.SETTINGS_FILE).read_text()) | {"target": variant.target}
         config = self.configure(variant, decided)
-        return Job(variant, parallax, seed, config, description, made, self.scale.test_pairs)
+        made = folder_of(self.data, setting)
+        return Job(variant, setting, seed, config, description, made, self.scale.test_pairs)

@@ -74,7 +74,7 @@ class Scale:
         recipe: the training that variants change.
         overrides: of it, `section.key=value`.
         seeds: runs of each variant, of the seeds 0, 1, …
-        parallaxes: largest displacements between layers of a scene, pixels; 0: today's smooth pairs, moved by 4.
+        parallaxes: largest displacements between layers of a scene, pixels; 0: smooth pairs, moved by 4.
         pairs: how these are made; its `misalignment` plays no part.
         test_pairs: how many of the test pairs are scored, spread over them; 0: all.
     """

@@ -252,8 +252,8 @@ def _check_trust(config: DeblurConfig, trust: Sequence[str]) -> None:
     class_path = config.options.get("class_path")
     if config.network == "own" and class_path not in trust:
         raise ValueError(
-            f"it asks for the class {class_path}, whose module would run; if you know it, say so by "
-            f'--trust {class_path}, or in Python by trust=["{class_path}"]'
+            f"it needs the class {class_path}, whose module would run. If you trust it, give "
+            f'--trust {class_path}, or in Python trust=["{class_path}"]'
         )
 
 

@@ -62,7 +62,7 @@ def _last_checkpoint(folder: Path) -> Path:
     )
     whole = [path for _, path in steps if (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()]
     if not whole:
-        raise WeightsError(f"{folder} must hold a folder step-… with {CONFIG_FILE} and {WEIGHTS_FILE}, and holds none")
+        raise WeightsError(f"{folder} must hold a folder step-… with {CONFIG_FILE} and {WEIGHTS_FILE}; there is none")
     return whole[-1]
 
 

@@ -71,7 +71,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is no whole safetensors file: {error}") from error
+        raise WeightsError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor]) -> None:

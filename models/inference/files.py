@@ -66,7 +66,7 @@ def find_photographs(inputs: Sequence[str]) -> list[Path]:
         else:
             files = sorted(Path(match) for match in glob.glob(text, recursive=True) if Path(match).is_file())
         if not files:
-            raise UserError(f"{text} holds no pictures" if path.is_dir() else f"there is no {text}")
+            raise UserError(f"{text} holds no pictures" if path.is_dir() else f"{text} does not exist")
         found += files
     return list({_real(path): path for path in found}.values())
 
@@ -107,7 +107,7 @@ def plan(photographs: Sequence[Path], folder: Path, blur_map: bool, beside: bool
     for photograph, files in outputs.items():
         for path in files.paths:
             if _real(path) in sources:
-                raise UserError(f"{path} is to be deblurred, and would be written to: --out must be another folder")
+                raise UserError(f"{path} is an input and would be overwritten: --out must be another folder")
             if (first := taken.setdefault(_real(path), photograph)) != photograph:
                 raise UserError(f"{first} and {photograph} would both be written to {path}: deblur them separately")
     return outputs

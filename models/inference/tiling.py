@@ -184,7 +184,7 @@ class TiledFramework:
         """
         network = self.framework.reblur
         if network is None:
-            raise UserError("the framework must have a reblurring network for the blur radius, and has none")
+            raise UserError("the blur radius needs a reblurring network, and the framework has none")
 
         def reblurred(deblurred: Tensor, image: Tensor) -> Tensor:
             found = network(deblurred, image)
@@ -216,7 +216,7 @@ class TiledFramework:
             UserError: the framework has no such map, or there is too little memory.
         """
         if not isinstance(self.framework.blur_map, BlurRadiusNet):
-            raise UserError('the framework must have a blur map of the form "radius" for the blur radius')
+            raise UserError('the blur radius needs a blur map of the form "radius", and the framework has none')
         return at_scales(image, self._radius_once, self._radius_once, HALVINGS, lengths=True)
 
     def _radius_once(self, image: Tensor) -> Tensor:

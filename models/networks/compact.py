@@ -141,7 +141,7 @@ def _check_arguments(width: int, encoder: Sequence[int], middle: int, decoder: S
     check_integer("width", width)
     check_integer("prior_width", prior_width)
     if len(encoder) != len(decoder):
-        raise ValueError(f"encoder and decoder must be as many, got {tuple(encoder)} and {tuple(decoder)}")
+        raise ValueError(f"encoder and decoder must be of one length, got {tuple(encoder)} and {tuple(decoder)}")
     for name, counts in (("encoder", encoder), ("middle", (middle,)), ("decoder", decoder)):
         for count in counts:
             check_integer(name, count, 0)

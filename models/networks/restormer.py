@@ -148,7 +148,7 @@ def _check_arguments(
     check_integer("width", width)
     check_integer("refinement", refinement, 0)
     if not blocks or len(blocks) != len(heads):
-        raise ValueError(f"blocks and heads must be as many, at least 1, got {tuple(blocks)} and {tuple(heads)}")
+        raise ValueError(f"blocks and heads must be of one length, at least 1, got {tuple(blocks)} and {tuple(heads)}")
     for level, (count, head) in enumerate(zip(blocks, heads, strict=True)):
         check_integer(f"blocks[{level}]", count, 0)
         check_integer(f"heads[{level}]", head)

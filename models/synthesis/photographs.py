@@ -96,9 +96,9 @@ def split_photographs(originals: Sequence[Original], settings: Settings) -> dict
     """
     test = set(settings.test)
     if unknown := test - {original.name for original in originals}:
-        raise DataError([f"to keep for the test there is no photograph {name}" for name in sorted(unknown)])
+        raise DataError([f"--test names a photograph that is not there: {name}" for name in sorted(unknown)])
     if len(test) == len(originals):
-        raise DataError(["one photograph at least must be left to train on"])
+        raise DataError(["at least one photograph must be left to train on"])
     if not test:
         count = min(max(round(settings.test_fraction * len(originals)), 1), len(originals) - 1)
         shuffled = sorted(originals, key=lambda original: hashlib.sha256(original.name.encode()).digest())

@@ -109,7 +109,7 @@ def make_scene(photographs: Sequence[Array], settings: SceneSettings, generator:
     large = [photograph for photograph in photographs if min(photograph.shape[:2]) >= settings.extent]
     if not large:
         needed = f"{settings.extent} pixels each way, for scenes of {settings.size} and what is around them"
-        raise ValueError(f"a photograph must have at least {needed}; none of the {len(photographs)} has")
+        raise ValueError(f"at least one photograph must have {needed}; none of the {len(photographs)} has")
     layers = _layers(large, settings, generator)
     cocs = _circles_of_confusion(layers, settings.blur, generator)
     flows = _flows(layers, settings, generator)

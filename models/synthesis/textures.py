@@ -50,7 +50,10 @@ class Textures:
         small = [original for original, sizes in zip(originals, self.photographs, strict=True) if not sizes]
         if small:
             raise DataError(
-                [f"{one.photograph or one.name} must have {extent} pixels each way, as crops take" for one in small]
+                [
+                    f"{one.photograph or one.name} must have {extent} pixels each way, the size that crops need"
+                    for one in small
+                ]
             )
 
     def draw(self, generator: np.random.Generator, soft: bool = False) -> Tensor:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse photographs of more pixels than this: a small file can claim any size (default: a billion)",
     )
     parser.add_argument("--side-by-side", action="store_true", help="write before and after as NAME.side-by-side.png")
-    parser.add_argument("--overwrite", action="store_true", help="write files that exist already")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite existing files")
     parser.add_argument(
         "--json", action="store_true", help="print a line of JSON about each photograph once it is done"
     )

@@ -142,7 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help=f"in the place of what the recipe {RECIPE} says, as for the task train",
+        help=f"overrides of the recipe {RECIPE}, as for the task train",
     )
 
 

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="protocols to score by, of those below; if not given, all that the data allows",
     )
     parser.add_argument(
-        "--flow", choices=tuple(FLOWS), default="dis", help="optical flow of the protocol warped (default: dis)"
+        "--flow", choices=tuple(FLOWS), default="dis", help="optical flow for the protocol warped (default: dis)"
     )
     parser.add_argument("--flow-weights", type=Path, metavar="FILE", help="weights of the flow pwc")
     parser.add_argument("--round", action="store_true", help="round the deblurred pictures to 8 bits first")
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate. The exit status: 0."""
     if args.outputs and args.checkpoint:
-        raise UserError("either --checkpoint or --outputs is evaluated, got both")
+        raise UserError("--checkpoint and --outputs cannot be given together")
     pairs = load_pairs(args.data, "test", smallest=SMALLEST, truth=True)
     protocols = choose_protocols(pairs, args.protocols)
     outputs = outputs_of(pairs, args.outputs) if args.outputs else None

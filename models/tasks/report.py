@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flow",
         choices=FLOWS,
         default="dis",
-        help="what aligns the pictures that the blur is found between; reblur: truer, some 30 s a megapixel "
-        "(default: dis)",
+        help="how pictures are aligned before the blur between them is found; reblur: by reblurring, more exact, "
+        "about 20 s a megapixel (default: dis)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; if not given, RUN/report.html")
     add_trust(parser)
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the page. The exit status: 0."""
     if not args.folder.is_dir():
-        raise UserError(f"{args.folder} must be the folder of a run, and is none")
+        raise UserError(f"{args.folder} is not the folder of a training run")
     try:
         pairs = load_pairs(args.data or sources_of(args.folder), "test", smallest=SMALLEST, truth=True)
     except DataError as error:

@@ -261,12 +261,14 @@ class TrainingConfig:
         _one_of("device", self.device, ("auto", "cpu", "cuda"))
         framework = self.framework
         if framework.deblur.prior and framework.blur_map is None:
-            raise ValueError("framework.blur_map must be there for framework.deblur.prior, got null")
+            raise ValueError("framework.deblur.prior needs framework.blur_map, got null")
         if framework.blur_map is not None and not framework.deblur.prior and framework.reblur is None:
-            raise ValueError("framework.blur_map must be null: neither deblurring nor reblurring has a use for it")
+            raise ValueError(
+                "framework.blur_map must be null: neither the deblurring nor the reblurring network uses it"
+            )
         if self.schedule.first == "reblur":
             if framework.reblur is None:
-                raise ValueError('framework.reblur must be there for schedule.first "reblur", got null')
+                raise ValueError('schedule.first "reblur" needs framework.reblur, got null')
             if not (self.start.deblur or (self.start.framework and "deblur" in self.start.parts)):
                 raise ValueError(
                     'start.framework or start.deblur must name weights for schedule.first "reblur", which freezes the '
@@ -311,7 +313,7 @@ FREE_KEYS = (
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> TrainingConfig:
-    """A configuration from a YAML file, with `section.key=value` in the place of what it says.
+    """A configuration from a YAML file, with `section.key=value` overrides.
 
     Args:
         path: a file, or the name of a recipe in models/configs.
@@ -385,7 +387,7 @@ class _Loader(yaml.SafeLoader):
             names = [key.value for key, _ in node.value]
             repeated = sorted({name for name in names if names.count(name) > 1})
             raise yaml.constructor.ConstructorError(
-                None, None, f"{', '.join(repeated)} is there twice", node.start_mark
+                None, None, f"{', '.join(repeated)} is given twice", node.start_mark
             )
         return mapping
 

@@ -170,7 +170,9 @@ class RunFolder:
         folder = self.checkpoint(step)
         state = read_torch(folder / STATE_FILE)
         if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise WeightsError(f"{folder / STATE_FILE} is not of this version of the training, format {FORMAT}")
+            raise WeightsError(
+                f"{folder / STATE_FILE} was written by another version of the training, format {FORMAT} is required"
+            )
         return Checkpoint(step, read_safetensors(folder / WEIGHTS_FILE), state)
 
     def _is_whole(self, step: int) -> bool:

@@ -215,10 +215,10 @@ def damaged(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent.png"], "there is no absent.png"),
+        (["absent.png"], "absent.png does not exist"),
         (["PHOTOS/*.webp"], "*.webp"),
         (["EMPTY"], "holds no pictures"),
-        (["PHOTOS", "--out", "PHOTOS"], "is to be deblurred, and would be written to: --out must be another folder"),
+        (["PHOTOS", "--out", "PHOTOS"], "is an input and would be overwritten: --out must be another folder"),
         (["PHOTOS/a.png", "PHOTOS/a.jpg", "--blur-map"], "would both be written to"),
         (["PHOTOS", "--out", "/dev/null/out"], "cannot write to /dev/null/out: Not a directory"),
         (["PHOTOS", "--checkpoint", "EMPTY"], "config.json: No such file"),
@@ -282,4 +282,4 @@ def test_a_device_that_is_not_there_is_refused_and_debug_shows_where():
     result = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
-    assert result.stderr.splitlines()[-1] == "models.core.errors.UserError: there is no absent.png"
+    assert result.stderr.splitlines()[-1] == "models.core.errors.UserError: absent.png does not exist"

@@ -127,7 +127,7 @@ def test_rounding_is_asked_for(checkpoint, data, tmp_path):
         (["--data", "DATA"], "a source of pairs is LAYOUT:DIR"),
         (["--data", "sdd:ABSENT"], "is not a folder"),
         (["--outputs", "EMPTY"], "has no"),
-        (["--outputs", "EMPTY", "--checkpoint", "EMPTY"], "either --checkpoint or --outputs is evaluated, got both"),
+        (["--outputs", "EMPTY", "--checkpoint", "EMPTY"], "--checkpoint and --outputs cannot be given together"),
         (["--checkpoint", "EMPTY"], "config.json: No such file"),
         (["--data", "folders:DATA/test/blur,DATA/test/gt", "--protocols", "aligned"], "needs the aligned truth"),
         (["--outputs", "DATA/test/blur", "--flow", "pwc"], "--flow pwc needs --flow-weights"),

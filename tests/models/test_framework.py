@@ -165,7 +165,7 @@ def test_a_checkpoint_runs_no_code_of_its_own(tmp_path, monkeypatch, capsys):
     Framework(SMALL).save_pretrained(folder)
     config = to_dict(dataclasses.replace(SMALL, deblur=DeblurConfig("own", {"class_path": "evilmod.Net"})))
     (folder / CONFIG_FILE).write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match=r"asks for the class evilmod\.Net.*--trust evilmod\.Net"):
+    with pytest.raises(WeightsError, match=r"needs the class evilmod\.Net.*--trust evilmod\.Net"):
         Framework.from_pretrained(folder)
     with pytest.raises(SystemExit, match="it ran"):
         Framework.from_pretrained(folder, trust=["evilmod.Net"])
@@ -207,8 +207,8 @@ def test_all_that_differs_is_named(small, tmp_path):
         (CONFIG_FILE, b'{"model_type": "bert"}', "config.json: unknown in the configuration: model_type"),
         (CONFIG_FILE, b'{"deblur": {"options": {"width": "many"}}}', "config.json: width must be an integer"),
         (CONFIG_FILE, b'{"deblur": {"options": {"encoder": 2}}}', "config.json: "),
-        (WEIGHTS_FILE, b"", "is no whole safetensors file"),
-        (WEIGHTS_FILE, b"\x80\x04.", "is no whole safetensors file"),
+        (WEIGHTS_FILE, b"", "is not a complete safetensors file"),
+        (WEIGHTS_FILE, b"\x80\x04.", "is not a complete safetensors file"),
     ],
 )
 def test_damaged_folders_are_refused(small, tmp_path, name, content, message):
@@ -224,7 +224,7 @@ def test_truncated_weights_are_refused(small, tmp_path):
     small.save_pretrained(tmp_path)
     content = (tmp_path / WEIGHTS_FILE).read_bytes()
     (tmp_path / WEIGHTS_FILE).write_bytes(content[:-4])
-    with pytest.raises(WeightsError, match="is no whole safetensors file"):
+    with pytest.raises(WeightsError, match="is not a complete safetensors file"):
         Framework.from_pretrained(tmp_path)
 
 

@@ -239,13 +239,13 @@ def test_what_is_no_picture_is_named(tmp_path):
         with pytest.raises(ImageError, match=r"text\.png does not decode"):
             reading(text)
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
-    with pytest.raises(ImageError, match=r"print\.jpg must be grey or RGB, and is CMYK"):
+    with pytest.raises(ImageError, match=r"print\.jpg must be grey or RGB, got CMYK"):
         images.read(tmp_path / "print.jpg")
     tifffile.imwrite(tmp_path / "nan.tif", np.full((8, 8), np.nan, np.float32), photometric="minisblack")
     with pytest.raises(ImageError, match=r"nan\.tif holds NaN"):
         images.read(tmp_path / "nan.tif")
     tifffile.imwrite(tmp_path / "counts.tif", np.zeros((8, 8), np.int32), photometric="minisblack")
-    with pytest.raises(ImageError, match=r"counts\.tif must hold 8 or 16 bits or floating point, and holds int32"):
+    with pytest.raises(ImageError, match=r"counts\.tif must hold 8 or 16 bits or floating point, got int32"):
         images.read(tmp_path / "counts.tif")
 
 

@@ -291,9 +291,9 @@ def test_a_network_of_yours_must_keep_the_size():
         ),
         (lambda: BlurMapNet((3, 2)), ValueError, "radii must increase"),
         (lambda: UNet(width=0), ValueError, "width must be an integer of at least 1, got 0"),
-        (lambda: Restormer(blocks=(1, 2), heads=(1,)), ValueError, "as many"),
+        (lambda: Restormer(blocks=(1, 2), heads=(1,)), ValueError, "of one length"),
         (lambda: Restormer(width=6, heads=(1, 2, 4, 7)), ValueError, r"heads\[3\] must divide the 48 channels"),
-        (lambda: CompactNet(encoder=(1,), decoder=(1, 1)), ValueError, "as many"),
+        (lambda: CompactNet(encoder=(1,), decoder=(1, 1)), ValueError, "of one length"),
         (lambda: OwnNet(0, class_path="their_networks.Net", channels=4), ValueError, "channels must be 3"),
     ],
 )

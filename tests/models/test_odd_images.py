@@ -201,12 +201,12 @@ def test_a_small_file_that_claims_to_be_huge_is_refused(tmp_path):
     head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
     (tmp_path / "bomb.png").write_bytes(data + bytes(4) + b"IDAT" + bytes(4))
-    with pytest.raises(ImageError, match=r"bomb\.png has 100000 × 100000 pixels, and at most 1000000000 are read"):
+    with pytest.raises(ImageError, match=r"bomb\.png has 100000 × 100000 pixels, more than the limit of 1000000000"):
         images.read(tmp_path / "bomb.png")
     images.write(tmp_path / "a.png", PIXELS)
     try:
         images.limit_pixels(100)
-        with pytest.raises(ImageError, match="--max-pixels raises the limit"):
+        with pytest.raises(ImageError, match="--max-pixels raises it"):
             images.read(tmp_path / "a.png")
     finally:
         images.limit_pixels(10**9)
@@ -243,4 +243,4 @@ def test_a_batch_with_odd_files_is_deblurred_and_each_is_told_of(tmp_path, check
         assert main(["deblur", str(photos / "frames.png"), "--overwrite", *options]) == 1
     finally:
         images.limit_pixels(10**9)
-    assert "has 32 × 24 pixels, and at most 10 are read" in capsys.readouterr().err
+    assert "has 32 × 24 pixels, more than the limit of 10" in capsys.readouterr().err

@@ -229,7 +229,7 @@ def test_lines_that_are_no_json_are_refused_but_the_last(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ABSENT"], "must be the folder of a run, and is none"),
+        (["ABSENT"], "is not the folder of a training run"),
         (["EMPTY"], "config.yaml does not tell the data: give --data LAYOUT:DIR"),
         (["EMPTY", "--data", "sdd:ABSENT"], "is not a folder"),
         (["ALIGNED"], "there must be test/blur with test/gt; --data names other pairs, LAYOUT:DIR"),

@@ -338,8 +338,8 @@ def test_everything_wrong_with_photographs_is_told_before_any_work(photos, tmp_p
         (["--photos", "PHOTOS/one"], "must hold 2 photographs at least, one to train on and one to test, got 0"),
         (["--photos", "PHOTOS", "--disparity", "PHOTOS/one"], "unpaired.png has no photograph in"),
         (["--photos", "PHOTOS/same"], "has several files named a"),
-        (["--test", "nobody"], "to keep for the test there is no photograph nobody"),
-        (["--test", *INSTALLED], "one photograph at least must be left to train on"),
+        (["--test", "nobody"], "--test names a photograph that is not there: nobody"),
+        (["--test", *INSTALLED], "at least one photograph must be left to train on"),
         (["--out", "/dev/null/pairs"], "cannot write to /dev/null/pairs: Not a directory"),
     ],
 )

@@ -145,7 +145,7 @@ def without_timing(record):
         ("losses.reblurring=-1", "losses.reblurring must be a number of at least 0"),
         ("framework.deblur.network=resnet", "framework: deblur.network must be one of compact"),
         ("framework.deblur.options.depth=3", "framework: unknown options: deblur.options.depth"),
-        ("framework.blur_map=null", "framework.blur_map must be there for framework.deblur.prior"),
+        ("framework.blur_map=null", "framework.deblur.prior needs framework.blur_map"),
         ("alignment.flow=magic", "alignment: flow must be one of dis, variational, pwc"),
         ("alignment.options.speed=1", 'alignment: flow "dis": got an unexpected keyword argument'),
         ("alignment.mask=black", "alignment.mask must be one of none, inside, calibration, consistency"),
@@ -167,7 +167,7 @@ def test_bad_configurations_are_refused_by_name(config_file, tmp_path, capsys, o
 def test_bad_files_are_refused_by_name(tmp_path, capsys):
     path = tmp_path / "bad.yaml"
     for content, message in {
-        "seed: 1\nout: a\nseed: 2": "bad.yaml, line 1: seed is there twice",
+        "seed: 1\nout: a\nseed: 2": "bad.yaml, line 1: seed is given twice",
         "data:\n  crop: [": "bad.yaml, line 2",
         "- a": "bad.yaml must hold a mapping of names to values, got list",
         "\xff": "cannot read",

@@ -87,7 +87,7 @@ def decoding(path: Path, decode: Callable[[], T]) -> T:
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path} does not decode: it is no picture of a known format") from error
+        raise ImageError(f"{path} does not decode: it is not a picture of a known format") from error
     except OSError as error:
         if error.strerror:
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error
@@ -117,6 +117,4 @@ def limit_pixels(count: int) -> None:
 def check_pixels(height: int, width: int) -> None:
     """Raise ImageError for a picture of more pixels than the limit: a few bytes may claim to be any size."""
     if height * width > _largest[0]:
-        raise ImageError(
-            f"has {width} × {height} pixels, and at most {_largest[0]} are read; --max-pixels raises the limit"
-        )
+        raise ImageError(f"has {width} × {height} pixels, more than the limit of {_largest[0]}; --max-pixels raises it")

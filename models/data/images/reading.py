@@ -124,7 +124,7 @@ def _pillow_samples(picture: Image.Image) -> tuple[NDArray[np.uint8], bool, bool
     elif mode in ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr"):
         target = "RGBA" if alpha else "RGB"
     else:
-        raise ImageError(f"must be grey or RGB, and is {mode}")
+        raise ImageError(f"must be grey or RGB, got {mode}")
     if mode != target:
         picture = picture.convert(target)
     samples = np.asarray(picture)
@@ -141,7 +141,7 @@ def _photograph(samples: NDArray[Any], grey: bool, alpha: bool, metadata: Metada
         if (largest := float(values.max())) > 16:
             metadata.dropped.append(f"its values reach {largest:g}, and what is above 1 is clipped: was it meant so?")
     else:
-        raise ImageError(f"must hold 8 or 16 bits or floating point, and holds {samples.dtype}")
+        raise ImageError(f"must hold 8 or 16 bits or floating point, got {samples.dtype}")
     values = _upright(values, metadata.orientation)
     pixels = np.ascontiguousarray(values[..., [0, 0, 0]] if grey else values[..., :3])
     opacity = np.ascontiguousarray(values[..., -1]) if alpha else None

@@ -31,12 +31,12 @@ def read_samples(data: bytes, page: tifffile.TiffPage) -> tuple[NDArray[Any], bo
     photometric = page.photometric
     grey = photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
     if not grey and photometric != tifffile.PHOTOMETRIC.RGB:
-        raise ImageError(f"must be grey or RGB, and is {getattr(photometric, 'name', photometric)}")
+        raise ImageError(f"must be grey or RGB, got {getattr(photometric, 'name', photometric)}")
     if not all(page.databytecounts):
         raise ImageError("does not decode: a strip or tile of it is empty")
     samples = tiff_samples(data, page)
     if samples.shape[2] not in ((1, 2) if grey else (3, 4)):
-        raise ImageError(f"must have 1 channel or 3, and opacity at most, and has {samples.shape[2]}")
+        raise ImageError(f"must have 1 or 3 channels, with or without opacity, got {samples.shape[2]}")
     if not np.isfinite(samples).all():
         raise ImageError("holds NaN or infinity")
     alpha = samples.shape[2] in (2, 4)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from .networks import (
     ReblurringNet,
     Restormer,
     UNet,
+    restraint,
 )
 from .networks.blur_radius import decode_radius
 
@@ -73,6 +75,8 @@ class DeblurConfig:
     network: str = "compact"  # or "unet", "restormer", "own"
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the network, but for map_channels
     prior: bool = True  # whether it gets the blur map
+    # Once it is trained: whether changes that the photograph contradicts are left out, see `networks.restraint`.
+    restrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,14 +150,31 @@ class Framework(nn.Module):
         Raises:
             ValueError: shapes that do not fit; or the deblurring network needs a map and there is no blur map network.
         """
-        if not self.deblur.map_channels:
-            blur_map = None
-        elif self.blur_map is None:
-            raise ValueError("this framework has no blur map network: call deblur(blurry, blur_map) with a map")
-        else:
+        blur_map = radius = None
+        if self.deblur.map_channels:
+            if self.blur_map is None:
+                raise ValueError("this framework has no blur map network: call deblur(blurry, blur_map) with a map")
             blur_map = self.blur_map(blurry)
-            blur_map = self.blur_map.prior(blur_map) if isinstance(self.blur_map, BlurRadiusNet) else blur_map
-        return self.deblur(blurry, blur_map, pooled).clamp(0, 1)
+            if isinstance(self.blur_map, BlurRadiusNet):
+                radius = decode_radius(blur_map.float())
+                blur_map = self.blur_map.prior(blur_map)
+        deblurred = self.deblur(blurry, blur_map, pooled)
+        if self.config.deblur.restrained:
+            deblurred = restraint.restrain(deblurred, blurry, radius)
+        return deblurred.clamp(0, 1)
+
+    @property
+    def deblurring_reach(self) -> int | None:
+        """How far away, in pixels, an output pixel of `forward` can see, but for what is pooled; None: not known."""
+        if self.deblur.reach is None:
+            return None
+        of_map = self.blur_map.reach if self.blur_map is not None else 0
+        return of_map + self.deblur.reach + (restraint.REACH if self.config.deblur.restrained else 0)
+
+    @property
+    def multiple(self) -> int:
+        """A tile that starts at a multiple of it is deblurred like the whole image."""
+        return math.lcm(self.deblur.multiple, restraint.MULTIPLE if self.config.deblur.restrained else 1)
 
     def blur_radius(self, blurry: Tensor) -> Tensor:
         """The blur of a single image, as its blur map network sees it.

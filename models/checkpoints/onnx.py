@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+import reblur_ops
+
 from ..core.errors import UserError
 from ..core.files import replacing
 from ..framework import Framework
@@ -33,7 +35,8 @@ def export_onnx(framework: Framework, path: str | os.PathLike[str]) -> None:
     # Two images of no multiple of anything: the exporter takes a size of 1 for a constant.
     example = torch.rand(2, 3, 61, 93)
     try:
-        with _quiet(), torch.no_grad():
+        # The operators as PyTorch's own, which ONNX knows.
+        with _quiet(), torch.no_grad(), reblur_ops.use_backend("torch"):
             program = torch.onnx.export(
                 framework.eval().cpu(),
                 (example,),

@@ -156,14 +156,16 @@ class TiledFramework:
     def _deblur_once(self, image: Tensor, name: str) -> Tensor:
         """Deblur at the size that the image has."""
         map_reach = self.framework.blur_map.reach if self.framework.blur_map else 0
-        reach = map_reach + (USUAL_REACH if self.framework.deblur.reach is None else self.framework.deblur.reach)
+        reach = self.framework.deblurring_reach
+        if reach is None:
+            reach = map_reach + USUAL_REACH
 
         def whole(layout: Layout) -> Tensor:
             pooled = self._pooled(image, map_reach, layout) if self._pools and _is_cut(image, layout) else None
             return self._joined("deblurring", self._deblur, [image], 3, layout, pooled)
 
         probe = self._probe("deblur", lambda part: self.framework(part), [image])
-        deblurred = self._fitting(whole, image, probe, reach, self.framework.deblur.multiple)
+        deblurred = self._fitting(whole, image, probe, reach, self.framework.multiple)
         if not bool(deblurred.isfinite().all()):
             diverged = f"the weights of {self.source} have diverged"
             reason = diverged if bool(image.isfinite().all()) else "nor is the image itself"

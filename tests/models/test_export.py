@@ -19,8 +19,12 @@ TINY = {
 @pytest.mark.parametrize("network", TINY)
 def test_images_of_any_size(network, tmp_path, capsys):
     torch.manual_seed(0)
+    restrained = network == "compact"  # as the checkpoint in the box: a map of the radius, and reblurring
     config = FrameworkConfig(
-        radii=(1, 2), blur_map=BlurMapConfig(width=8), deblur=DeblurConfig(network=network, options=TINY[network])
+        radii=(1, 2),
+        blur_map=BlurMapConfig(width=8, form="radius" if restrained else "seeds"),
+        deblur=DeblurConfig(network=network, options=TINY[network], restrained=restrained),
+        reblur=None,
     )
     framework = Framework(config).eval()
     framework.save_pretrained(tmp_path / "framework")

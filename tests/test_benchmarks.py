@@ -439,6 +439,7 @@ def test_the_gpu_measures_what_was_asked_for():
     assert {op for op, *_ in planned} == set(gpu.CASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", gpu.CASES)
 def test_the_gpu_checks_every_operator(op):
     """On the CPU, where the same functions answer."""

@@ -19,3 +19,10 @@ def compiled(tmp_path_factory) -> Compiled:
     folder = tmp_path_factory.mktemp("cubins")
     kernels = cuda_resources.compile_all(folder, [90], DTYPES)  # the other architectures: make cuda-check
     return Compiled(kernels, sorted(folder.iterdir()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever compiles the kernels takes long."""
+    for item in items:
+        if {"compiled", "launches"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)

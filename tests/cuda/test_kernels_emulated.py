@@ -28,23 +28,31 @@ FLOAT_ONLY = only([torch.float32])
 
 
 class Fault(NamedTuple):
-    """A fault that is planted in a copy of the sources: in a file, what stands there and what stands there then."""
+    """A fault that is planted in a copy of the sources.
+
+    Attributes:
+        file: where, below csrc/cuda.
+        correct, faulty: what stands there, and what stands there then.
+        height: of the image that shows it.
+    """
 
     file: str
     correct: str
     faulty: str
+    height: int = 9
 
 
-# By the kernel that has the fault.
+# By the source that is compiled with the fault.
 FAULTS = {
     "gather": Fault("image_tile.cuh", "const int x = left + column;", "const int x = left + column + 1;"),
     "scatter": Fault("scatter.cu", "    __syncthreads();\n    sum_rows(", "    sum_rows("),
+    "driver": Fault("slabs.h", "(kept - first)", "(kept - first - 1)", height=100),
 }
 
 
 class Programs(NamedTuple):
     correct: Path
-    faulty: dict[str, Path]  # by the kernel that has the fault
+    faulty: dict[str, Path]  # by the source that has the fault
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +67,8 @@ def programs(tmp_path_factory) -> Programs:
         text = (csrc / "cuda" / fault.file).read_text()
         assert text.count(fault.correct) == 1
         (csrc / "cuda" / fault.file).write_text(text.replace(fault.correct, fault.faulty))
-        source, target = csrc / "cuda" / f"{name}.cu", folder / f"{name}_fault.o"
+        source = DRIVER if name == "driver" else csrc / "cuda" / f"{name}.cu"
+        target = folder / f"{name}_fault.o"
         return emulator.build([source], target, [*FLAGS, FLOAT_ONLY, "-c"], csrc)
 
     def link(name: str, objects: list[Path]) -> Path:
@@ -197,7 +206,7 @@ def test_nan_and_infinity_stay_within_reach(programs, radii, support):
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_planted_fault_is_seen(programs, name):
-    case = Case(torch.float32, 9, 40, batch=1, padding="replicate")
+    case = Case(torch.float32, FAULTS[name].height, 40, batch=1, padding="replicate")
     problem = tensors(case)
     expected = reference_results(case, problem)
     faults = 0

@@ -15,7 +15,6 @@ from models.framework import Framework
 
 pytestmark = pytest.mark.slow
 
-pytestmark = pytest.mark.slow
 SIZE = 72
 
 

@@ -10,6 +10,8 @@ from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkCo
 onnxruntime = pytest.importorskip("onnxruntime", reason="there is nothing to run ONNX with")
 pytest.importorskip("onnxscript", reason="there is no exporter to ONNX")
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "compact": {"width": 8, "encoder": (1,), "middle": 1, "decoder": (1,)},
     "unet": {"width": 8},

@@ -16,6 +16,8 @@ from benchmarks import flow as benchmark
 from models.flow import RaftFlow, load_flow, warp
 from models.flow.equalise import disk_blur, equalise_blur
 
+pytestmark = pytest.mark.slow
+
 SIZE = 192
 PHOTO = "astronaut"
 

@@ -159,6 +159,7 @@ def test_bfloat16_autocast_is_close_and_trains():
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters()), name
 
 
+@pytest.mark.slow
 def test_compiled_without_breaks():
     for name, network, arguments in parts():
         with torch.no_grad():

@@ -201,6 +201,7 @@ print(tuple(tiled.deblur(image).shape))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.slow
 def test_memory_that_really_runs_out_makes_tiles_smaller():
     """With less than the whole needs, about 220 MB, and more than its quarters do."""
     command = [sys.executable, "-c", LIMITED, "130"]

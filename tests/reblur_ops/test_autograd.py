@@ -11,7 +11,9 @@ from reblur_ops.testing import BACKENDS, TOLERANCE, assert_close, problem, run
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
 @pytest.mark.parametrize("support", ["square", "disk"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend", [name if name == "native" else pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS]
+)
 def test_gradcheck(backend, support, padding):
     p = problem(5, 6, batch=1, channels=2, radii=(1, 3), support=support, padding=padding)
     leaves = [t.requires_grad_() for t in p.tensors]

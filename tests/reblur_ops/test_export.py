@@ -6,6 +6,8 @@ import torch
 import reblur_ops
 from reblur_ops.testing import BACKENDS
 
+pytestmark = pytest.mark.slow
+
 
 class Network(torch.nn.Module):
     """Predicts the parameters of every family from the image, and blurs it with each."""

@@ -11,6 +11,7 @@
 
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
+#include "cuda/slabs.h"
 
 namespace {
 
@@ -75,13 +76,16 @@ class Tensor {
   std::unique_ptr<T[], Free> storage_;
 };
 
+// Bytes of states at a time: so few that tall images come in several slabs, and batches of small ones, too.
+constexpr int64_t kLimit = 200 << 10;
+
 // Memory for what passes between kernels.
 template <class T>
 class Workspace {
  public:
   Workspace(const KernelOptions& kernel, const Size& size)
-      : layout_(kernel, size),
-        states_(new Accumulation<T>[layout_.elements(size.batch)]),
+      : layout_(kernel, size, sizeof(Accumulation<T>), kLimit),
+        states_(new Accumulation<T>[layout_.elements()]),
         reach_(new int[reach_tiles(size)]),
         canvas_(new Accumulation<T>[size.batch * size.channels * (size.height + 2 * kernel.radius()) *
                                     (size.width + 2 * kernel.radius())]) {}
@@ -110,7 +114,7 @@ struct Operators {
     const Tensor<T> class_weights, class_weights_grad_parameters, class_weights_grad_weights;
     problem.parameters[0] = parameters.readable();
     problem.parameters[1] = weights.readable();
-    const bool passes_states = has_class_weights(problem.kernel);
+    const Rows rows = all_rows(size);
 
     const GatherArguments<T> gather = {size, padding, image.readable(), output.planes()};
     check(launch_gather(problem, gather, nullptr), "gather");
@@ -118,19 +122,17 @@ struct Operators {
     // Everything, as when all gradients are wanted.
     const Workspace<T> together(problem.kernel, size), apart(problem.kernel, size);
     ParameterGradientsArguments<T> gradients = {size,
+                                                rows,
                                                 padding,
                                                 image.readable(),
                                                 grad_output.readable(),
                                                 {grad_parameters.planes(), grad_weights.planes()},
-                                                passes_states ? together.states() : States<T>{}};
-    check(launch_parameter_gradients(problem, gradients, nullptr), "parameter gradients");
-    if (!passes_states) check(launch_states(problem, StatesArguments<T>{size, together.states()}, nullptr), "states");
+                                                {}};
     ScatterArguments<T> scatter = {
-        size, padding, together.states(), grad_output.readable(), grad_image.planes(), together.canvas()};
-    check(launch_scatter(problem, scatter, nullptr), "scatter");
+        size, rows, padding, together.states(), grad_output.readable(), grad_image.planes(), together.canvas()};
+    check(launch_gather_gradients(problem, gradients, scatter, nullptr), "gather gradients");
 
     // Each gradient alone.
-    gradients.states = {};
     gradients.grad_parameters[0] = grad_parameters_alone.planes();
     gradients.grad_parameters[1] = {};
     check(launch_parameter_gradients(problem, gradients, nullptr), "gradient to parameters");
@@ -139,9 +141,8 @@ struct Operators {
       gradients.grad_parameters[1] = grad_weights_alone.planes();
       check(launch_parameter_gradients(problem, gradients, nullptr), "gradient to weights");
     }
-    check(launch_states(problem, StatesArguments<T>{size, apart.states()}, nullptr), "states alone");
-    scatter = {size, padding, apart.states(), grad_output.readable(), grad_image_alone.planes(), apart.canvas()};
-    check(launch_scatter(problem, scatter, nullptr), "scatter alone");
+    scatter = {size, rows, padding, apart.states(), grad_output.readable(), grad_image_alone.planes(), apart.canvas()};
+    check(launch_states_and_scatter(problem, scatter, nullptr), "scatter alone");
 
     if (!problem.kernel.is_analytic()) {
       const ClassWeightsArguments<T> public_weights = {size, class_weights.planes()};

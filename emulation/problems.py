@@ -185,7 +185,7 @@ def _header(tensor: Tensor) -> bytes:
 
 def all_cases(dtypes: Sequence[torch.dtype] = DTYPES) -> list[Case]:
     """Every value of every option, with all others somewhere; of these those in `dtypes`."""
-    kinds = (seeds_cases, interior_cases, large_radius_cases, radial_cases, tap_cases, analytic_cases)
+    kinds = (seeds_cases, slab_cases, interior_cases, large_radius_cases, radial_cases, tap_cases, analytic_cases)
     return [case for cases in kinds for case in cases() if case.dtype in dtypes]
 
 
@@ -219,6 +219,21 @@ def interior_cases() -> Iterator[Case]:
         ("radial", (2,), torch.float64, "contiguous"),
     ):
         yield Case(dtype, 40, 110, family=family, radii=radii, batch=1, padding="reflect", layout=layout)
+
+
+def slab_cases() -> Iterator[Case]:
+    """Images whose states come in several slabs of rows, and batches that come in several slabs of images."""
+    for dtype, family, radii, (height, width), padding, layout in (
+        (torch.float32, "seeds", PUBLISHED_RADII, (135, 34), "reflect", "contiguous"),
+        (torch.float32, "disk", (7,), (140, 9), "zeros", "sliced"),
+        (torch.float64, "seeds", (2,), (90, 70), "replicate", "contiguous"),
+        (torch.float16, "radial", (7,), (125, 33), "replicate", "channels_last"),
+        (torch.bfloat16, "taps", (4,), (101, 65), "reflect", "transposed"),
+    ):
+        yield Case(
+            dtype, height, width, family=family, batch=2, channels=2, radii=radii, padding=padding, layout=layout
+        )
+    yield Case(torch.float32, 9, 34, batch=3, padding="zeros")
 
 
 def large_radius_cases() -> Iterator[Case]:

@@ -4,6 +4,7 @@
 // (R+1)(R+2)/2 weights, not (2R+1)^2. A class is named by its representative 0 <= a <= b <= R.
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include "common/macros.h"
@@ -61,13 +62,27 @@ struct StaticClass {
   static constexpr int index = class_index(A, B);
   static constexpr int multiplicity = class_multiplicity(A, B);
   static constexpr int ring = class_ring(A, B);
-  static constexpr double fraction = class_fraction(A, B);
+
+  // In the type of computation.
+  template <class Scalar>
+  REBLUR_HOST_DEVICE static constexpr Scalar fraction() {
+    return Scalar(class_fraction(A, B));
+  }
 };
 
 // The same facts of a class known at run time.
 struct DynamicClass {
   int a, b, index, multiplicity, ring;
-  double fraction;
+  float nearest_fraction;  // so that single precision meets no double, which is slow on many GPUs
+  double exact_fraction;
+
+  template <class Scalar>
+  REBLUR_HOST_DEVICE constexpr Scalar fraction() const {
+    if constexpr (std::is_same<Scalar, float>::value)
+      return nearest_fraction;
+    else
+      return Scalar(exact_fraction);
+  }
 };
 
 struct ClassTable {
@@ -78,8 +93,13 @@ constexpr ClassTable make_class_table() {
   ClassTable table{};
   for (int b = 0; b <= kMaxRadius; ++b)
     for (int a = 0; a <= b; ++a)
-      table.classes[class_index(a, b)] = {
-          a, b, class_index(a, b), class_multiplicity(a, b), class_ring(a, b), class_fraction(a, b)};
+      table.classes[class_index(a, b)] = {a,
+                                          b,
+                                          class_index(a, b),
+                                          class_multiplicity(a, b),
+                                          class_ring(a, b),
+                                          float(class_fraction(a, b)),
+                                          class_fraction(a, b)};
   return table;
 }
 

@@ -35,9 +35,11 @@ struct Size {
 struct Rows {
   int64_t first, last, begin, end;
 
-  int64_t images() const { return last - first; }
-  int64_t count() const { return end - begin; }
+  REBLUR_HOST_DEVICE int64_t images() const { return last - first; }
+  REBLUR_HOST_DEVICE int64_t count() const { return end - begin; }
 };
+
+inline Rows all_rows(const Size& size) { return {0, size.batch, 0, size.height}; }
 
 // A [N, C, H, W] tensor whose elements in a row follow each other; the other strides, in elements, are free.
 template <class T>

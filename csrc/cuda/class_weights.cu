@@ -10,6 +10,7 @@ namespace {
 template <class T, class Radii>
 struct PixelShape {
   static constexpr int kWarps = 4, kWidth = kWarpLanes;
+  static_assert(kSlabStep % kWarps == 0, "slabs end where tiles do");
   static constexpr int kThreads = kWarps * kWarpLanes;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 128.
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 4 : 1) : 8;
@@ -36,10 +37,10 @@ struct WeightStates {
 
 template <class T, class Family, class Weights, class Shape = PixelShape<T, typename Family::Radii>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    class_weights_kernel(Family launched_family, Parameters<T> parameters, Size size, Weights target) {
+    class_weights_kernel(Family launched_family, Parameters<T> parameters, Size size, Rows rows, Weights target) {
   using Value = Accumulation<T>;
   const Family family = on_device(launched_family);
-  const Tile tile = tile_of_block(size, Shape::kWarps, Shape::kWidth);
+  const Tile tile = tile_of_block(rows, size, Shape::kWarps, Shape::kWidth);
   const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
   if (x >= size.width || y >= size.height) return;
   Value weights[Family::Radii::kClasses];
@@ -71,11 +72,15 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 }
 
 template <class T, class Family, class Weights>
-cudaError_t launch(
-    const Family& family, const Problem<T>& problem, const Size& size, const Weights& target, cudaStream_t stream) {
+cudaError_t launch(const Family& family,
+                   const Problem<T>& problem,
+                   const Size& size,
+                   const Rows& rows,
+                   const Weights& target,
+                   cudaStream_t stream) {
   using Shape = PixelShape<T, typename Family::Radii>;
   return launch_tiles(class_weights_kernel<T, Family, Weights>,
-                      size,
+                      size_of(rows, size),
                       Shape::kWarps,
                       Shape::kWidth,
                       dim3(Shape::kWidth, Shape::kWarps),
@@ -84,6 +89,7 @@ cudaError_t launch(
                       family,
                       Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
                       size,
+                      rows,
                       target);
 }
 
@@ -95,7 +101,8 @@ cudaError_t launch_class_weights(const Problem<T>& problem,
                                  cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;
   return with_class_family(problem.kernel, [&](const auto& family) {
-    return launch(family, problem, arguments.size, WeightPlanes<T>{arguments.class_weights}, stream);
+    return launch(
+        family, problem, arguments.size, all_rows(arguments.size), WeightPlanes<T>{arguments.class_weights}, stream);
   });
 }
 
@@ -105,7 +112,7 @@ cudaError_t launch_states(const Problem<T>& problem, const StatesArguments<T>& a
   if (is_empty(size)) return cudaSuccess;
   if (!has_class_weights(problem.kernel)) return launch_analytic_states(problem, arguments, stream);
   return with_family(problem.kernel, [&](const auto& family) {
-    return launch(family, problem, size, WeightStates<T>{arguments.states}, stream);
+    return launch(family, problem, size, arguments.rows, WeightStates<T>{arguments.states}, stream);
   });
 }
 

@@ -86,7 +86,7 @@ cudaError_t launch_gather(const Problem<T>& problem, const GatherArguments<T>& a
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = GatherKernelShape<T, typename Family::Radii>;
-    return launch_image_tiles<Shape>(gather_kernel<T, Family>, family, problem, arguments, stream);
+    return launch_image_tiles<Shape>(gather_kernel<T, Family>, family, problem, arguments.size, arguments, stream);
   });
 }
 

@@ -26,16 +26,20 @@ REBLUR_HOST_DEVICE constexpr int tile_elements(int height, int width, int radius
   return (height + 2 * radius) * tile_pitch(width, radius);
 }
 
-// Launches a kernel that passes over the image, a block a tile, with memory for as many channels as it stages at a
-// time.
+// Launches a kernel that passes over an image, or a slab of one, of size `grid`, a block a tile, with memory for as
+// many channels as it stages at a time.
 template <class Shape, class Kernel, class Family, class T, class Arguments>
-cudaError_t launch_image_tiles(
-    Kernel kernel, const Family& family, const Problem<T>& problem, const Arguments& arguments, cudaStream_t stream) {
-  const int64_t channels = arguments.size.channels;
+cudaError_t launch_image_tiles(Kernel kernel,
+                               const Family& family,
+                               const Problem<T>& problem,
+                               const Size& grid,
+                               const Arguments& arguments,
+                               cudaStream_t stream) {
+  const int64_t channels = grid.channels;
   const int stage = channels < kMaxStage ? int(channels) : kMaxStage;
   const int elements = stage * tile_elements(Shape::kHeight, Shape::kWidth, family.radii.max());
   return launch_tiles(kernel,
-                      arguments.size,
+                      grid,
                       Shape::kHeight,
                       Shape::kWidth,
                       dim3(Shape::kWidth, Shape::kWarps),

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -48,28 +49,47 @@ inline bool has_class_weights(const KernelOptions& kernel) {
   return !kernel.is_analytic() || kernel.radius() == PublishedRadii::kMax;
 }
 
+// A slab begins at a multiple of this row: all tiles' heights divide it.
+constexpr int64_t kSlabStep = 8;
+
+// Bytes of states at a time: what the second-level cache of a data-centre GPU holds beside the images.
+constexpr int64_t kStatesBytes = 32 << 20;
+
 // What a scatter reads of every pixel's kernel, instead of its parameters: the class weights; of families without, the
 // number that gives their shape, and 1 / Σ f.
 //
-// Laid out as [N, H, ⌈W / 32⌉, states, 32]: a warp reads or writes one state of 32 neighbours at a time, and all states
-// of a pixel lie at distances known when compiling.
+// Laid out as [images, rows, ⌈W / 32⌉, states, 32]: a warp reads or writes one state of 32 neighbours at a time, and
+// all states of a pixel lie at distances known when compiling. Images and rows are those of a slab, as many as a limit
+// holds; see slabs.h.
 struct StatesLayout {
   static constexpr int kRun = 32;
 
-  int64_t states, runs, rows;  // runs of a row, rows of an image
+  int64_t states, runs, rows, images;  // runs of a row
+  int64_t first = 0;                   // elements that lie before the slab
 
   StatesLayout() = default;
-  StatesLayout(const KernelOptions& kernel, const Size& size)
+  // Of whole images where one of them fits, else of rows of one: enough of them that those which the next slab reads,
+  // too, are fewer than the others. Families without class weights keep two states, of everything.
+  StatesLayout(const KernelOptions& kernel, const Size& size, int64_t element_bytes, int64_t limit_bytes)
       : states(has_class_weights(kernel) ? class_count(kernel.radius()) : 2),
         runs((size.width + kRun - 1) / kRun),
-        rows(size.height) {}
+        rows(size.height),
+        images(size.batch) {
+    if (!has_class_weights(kernel)) return;
+    const int64_t row_bytes = std::max<int64_t>(row_stride() * element_bytes, 1);
+    const int64_t fitting = std::max<int64_t>(limit_bytes / row_bytes, 4 * kernel.radius() + 4 * kSlabStep);
+    images = std::max<int64_t>(std::min(images, limit_bytes / (row_bytes * std::max<int64_t>(rows, 1))), 1);
+    rows = std::min(rows, fitting);
+  }
 
   REBLUR_HOST_DEVICE int64_t row_stride() const { return runs * states * kRun; }
-  int64_t elements(int64_t images) const { return images * rows * row_stride(); }
+  int64_t elements() const { return images * rows * row_stride(); }
+
+  void begin_at(int64_t image, int64_t row) { first = (image * rows + row) * row_stride(); }
 
   // Of state 0; the next one is kRun further.
   REBLUR_HOST_DEVICE int64_t offset(int64_t n, int y, int x) const {
-    return ((n * rows + y) * runs + x / kRun) * states * kRun + x % kRun;
+    return ((n * rows + y) * runs + x / kRun) * states * kRun + x % kRun - first;
   }
 };
 
@@ -94,6 +114,7 @@ struct GatherArguments {
 template <class T>
 struct ParameterGradientsArguments {
   Size size;
+  Rows rows;  // whose gradients are wanted; of families without class weights all
   Padding padding;
   StridedPlanes<const T> image;         // [N, C, H, W]
   StridedPlanes<const T> grad_output;   // [N, C, H, W]
@@ -104,6 +125,7 @@ struct ParameterGradientsArguments {
 template <class T>
 struct ScatterArguments {
   Size size;
+  Rows rows;  // that receive; of families without class weights all
   Padding padding;
   States<T> states;
   StridedPlanes<const T> image;  // [N, C, H, W]
@@ -114,6 +136,7 @@ struct ScatterArguments {
 template <class T>
 struct StatesArguments {
   Size size;  // channels unused
+  Rows rows;  // whose states are wanted; of families without class weights all
   States<T> states;
 };
 

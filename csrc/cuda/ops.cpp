@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cuda/kernels.h"
+#include "cuda/slabs.h"
 #include "operators.h"
 
 namespace reblur {
@@ -62,25 +63,24 @@ class Launcher {
   }
 
   void parameter_gradients(const Tensor& image, const Tensor& grad, const ParameterGradients& results) const {
-    parameter_gradients(image, grad, results, {});
+    check_launch(launch_parameter_gradients(problem_, gradient_arguments(image, grad, results), stream_),
+                 "parameter gradients");
   }
 
   void scatter(const Tensor& image, const Tensor& output) const {
-    const StatesMemory memory(*this);
-    check_launch(launch_states<T>(problem_, {size_, memory.states}, stream_), "states");
-    scatter(image, output, memory.states);
+    const ScatterMemory memory(*this);
+    check_launch(launch_states_and_scatter(problem_, scatter_arguments(image, output, memory), stream_), "scatter");
   }
 
-  // Families with class weights leave the states as they pass.
   void gather_gradients(const Tensor& image,
                         const Tensor& grad,
                         const Tensor& grad_image,
                         const ParameterGradients& results) const {
-    const StatesMemory memory(*this);
-    const bool passes_states = has_class_weights(blur_.kernel);
-    parameter_gradients(image, grad, results, passes_states ? memory.states : States<T>{});
-    if (!passes_states) check_launch(launch_states<T>(problem_, {size_, memory.states}, stream_), "states");
-    scatter(grad, grad_image, memory.states);
+    const ScatterMemory memory(*this);
+    check_launch(
+        launch_gather_gradients(
+            problem_, gradient_arguments(image, grad, results), scatter_arguments(grad, grad_image, memory), stream_),
+        "gather gradients");
   }
 
   void class_weights(const Tensor& output) const {
@@ -102,20 +102,24 @@ class Launcher {
     return static_cast<Accumulation<T>*>(tensor.mutable_data_ptr());
   }
 
-  // What launch_states writes and launch_scatter reads.
-  struct StatesMemory {
+  // What a scatter needs between its kernels: the states; of families without class weights how far tiles reach, and,
+  // unless the padding is zeros, a canvas with a border, which is then folded.
+  struct ScatterMemory {
     StatesLayout layout;
-    Tensor values, reach;
-    States<T> states;
+    Tensor values, reach, canvas;
 
-    explicit StatesMemory(const Launcher& launcher)
-        : layout(launcher.blur_.kernel, launcher.size_),
-          values(empty(launcher.blur_.parameters, {layout.elements(launcher.size_.batch)}, kAccumulation)),
-          reach(empty(launcher.blur_.parameters, {launcher.reach_count()}, ScalarType::Int)),
-          states{layout,
-                 data(values),
-                 has_class_weights(launcher.blur_.kernel) ? nullptr : static_cast<int*>(reach.mutable_data_ptr())} {}
+    explicit ScatterMemory(const Launcher& launcher)
+        : layout(launcher.blur_.kernel, launcher.size_, sizeof(Accumulation<T>), kStatesBytes),
+          values(launcher.workspace(layout.elements(), kAccumulation)),
+          reach(launcher.workspace(launcher.reach_count(), ScalarType::Int)),
+          canvas(launcher.workspace(launcher.canvas_count(), kAccumulation)) {}
+
+    States<T> states() const {
+      return {layout, data(values), reach.numel() == 0 ? nullptr : static_cast<int*>(reach.mutable_data_ptr())};
+    }
   };
+
+  Tensor workspace(int64_t elements, ScalarType type) const { return empty(blur_.parameters, {elements}, type); }
 
   int64_t reach_count() const {
     const int64_t tiles = has_class_weights(blur_.kernel) ? 0 : reach_tiles(size_);
@@ -123,30 +127,29 @@ class Launcher {
     return tiles;
   }
 
-  void parameter_gradients(const Tensor& image,
-                           const Tensor& grad,
-                           const ParameterGradients& results,
-                           const States<T>& states) const {
-    const auto& [parameters, weights] = results;
-    const ParameterGradientsArguments<T> arguments{size_,
-                                                   blur_.padding,
-                                                   planes<T>(image),
-                                                   planes<T>(grad),
-                                                   {mutable_planes<T>(parameters), mutable_planes<T>(weights)},
-                                                   states};
-    check_launch(launch_parameter_gradients(problem_, arguments, stream_), "parameter gradients");
+  int64_t canvas_count() const {
+    if (has_class_weights(blur_.kernel) || blur_.padding == Padding::kZeros) return 0;
+    const int64_t border = 2 * blur_.kernel.radius();
+    return size_.batch * size_.channels * (size_.height + border) * (size_.width + border);
   }
 
-  // Families without class weights scatter onto a canvas with a border, which is then folded, unless the padding is
-  // zeros.
-  void scatter(const Tensor& image, const Tensor& output, const States<T>& states) const {
-    std::optional<Tensor> canvas;
-    const int64_t border = 2 * blur_.kernel.radius();
-    if (!has_class_weights(blur_.kernel) && blur_.padding != Padding::kZeros)
-      canvas = empty(image, {size_.batch, size_.channels, size_.height + border, size_.width + border}, kAccumulation);
-    const ScatterArguments<T> arguments{
-        size_, blur_.padding, states, planes<T>(image), mutable_planes<T>(output), canvas ? data(*canvas) : nullptr};
-    check_launch(launch_scatter(problem_, arguments, stream_), "scatter");
+  ParameterGradientsArguments<T> gradient_arguments(const Tensor& image,
+                                                    const Tensor& grad,
+                                                    const ParameterGradients& results) const {
+    const auto& [parameters, weights] = results;
+    return {size_,
+            all_rows(size_),
+            blur_.padding,
+            planes<T>(image),
+            planes<T>(grad),
+            {mutable_planes<T>(parameters), mutable_planes<T>(weights)},
+            {}};
+  }
+
+  ScatterArguments<T> scatter_arguments(const Tensor& image, const Tensor& output, const ScatterMemory& memory) const {
+    Accumulation<T>* const canvas = memory.canvas.numel() == 0 ? nullptr : data(memory.canvas);
+    return {
+        size_, all_rows(size_), blur_.padding, memory.states(), planes<T>(image), mutable_planes<T>(output), canvas};
   }
 
   const Blur& blur_;

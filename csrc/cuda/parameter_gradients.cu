@@ -17,6 +17,7 @@ struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradien
   static constexpr int kWarps = kStatic<Radii> ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
   static constexpr int kHeight = kWarps * Base::kPixels;
+  static_assert(!kKeepsStates || kSlabStep % kHeight == 0, "slabs end where tiles do");
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 168. The adjoint keeps three values a
   // class, on top of the other pixels' sums.
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 750 || __CUDA_ARCH__ == 1200)
@@ -38,7 +39,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
   const auto radius = family.radii.max();
   const int pitch = tile_pitch(kWidth, radius);
   const Size& size = arguments.size;
-  const Tile tile = tile_of_block(size, kHeight, kWidth);
+  const Tile tile = tile_of_block(arguments.rows, size, kHeight, kWidth);
   const int row = threadIdx.y * kPixels, y = tile.y + row, x = tile.x + int(threadIdx.x);
   Value* shared = shared_memory<Value>();  // [stage, kHeight + 2R, pitch]
 
@@ -102,7 +103,8 @@ cudaError_t launch_parameter_gradients(const Problem<T>& problem,
       constexpr bool kKeepsStates = decltype(keeps_states)::value;
       using Shape = ParameterGradientsShape<T, Family, kKeepsStates>;
       const auto kernel = &parameter_gradients_kernel<T, Family, kKeepsStates>;
-      return launch_image_tiles<Shape>(kernel, family, problem, arguments, stream);
+      const Size grid = size_of(arguments.rows, arguments.size);
+      return launch_image_tiles<Shape>(kernel, family, problem, grid, arguments, stream);
     };
     return arguments.states.data != nullptr ? launch(std::true_type()) : launch(std::false_type());
   });

@@ -25,6 +25,7 @@ struct ScatterShape {
   // A wide tile has less halo, but W takes (R + 1) kGroup values for each of its columns. Tuned: with the halo a row is
   // two warps, and the tile two rounds of the block.
   static constexpr int kHeight = kStatic<Radii> ? 8 : 4;
+  static_assert(kSlabStep % kHeight == 0, "slabs end where tiles do");
   static constexpr int kWidth = kTuned ? 50 : 32;
   static constexpr int kThreads = 256;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 128.
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     scatter_kernel(Family family, ScatterArguments<T> arguments) {
   using Value = Accumulation<T>;
   const auto radius = family.radii.max();
-  const Tile tile = tile_of_block(arguments.size, Shape::kHeight, Shape::kWidth);
+  const Tile tile = tile_of_block(arguments.rows, arguments.size, Shape::kHeight, Shape::kWidth);
   const TileColumns<Value, kGroup, Shape, std::decay_t<decltype(radius)>> columns{shared_memory<Value>(), radius};
   const int channels = int(arguments.size.channels);
   const bool all_rows =
@@ -202,7 +203,7 @@ cudaError_t launch_group(const Family& family, const ScatterArguments<T>& argume
   if constexpr (kStatic<typename Family::Radii>)
     if (!family.square) kernel = &scatter_kernel<T, Family, kGroup, false>;
   return launch_tiles(kernel,
-                      arguments.size,
+                      size_of(arguments.rows, arguments.size),
                       Shape::kHeight,
                       Shape::kWidth,
                       dim3(Shape::kThreads),

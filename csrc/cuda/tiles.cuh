@@ -37,6 +37,17 @@ __device__ __forceinline__ Tile tile_of_block(const Size& size, int height, int 
   return {int(row / rows), int(row % rows) * height, int(blockIdx.x % columns) * width};
 }
 
+// The same of some of an image's rows, from a multiple of the tile's height on.
+__device__ __forceinline__ Tile tile_of_block(const Rows& rows, const Size& size, int height, int width) {
+  Tile tile = tile_of_block({rows.images(), 0, rows.count(), size.width}, height, width);
+  tile.n += int(rows.first);
+  tile.y += int(rows.begin);
+  return tile;
+}
+inline Size size_of(const Rows& rows, const Size& size) {
+  return {rows.images(), size.channels, rows.count(), size.width};
+}
+
 // Calls kernel with one block a tile.
 template <class... Parameters, class... Arguments>
 cudaError_t launch_tiles(void (*kernel)(Parameters...),

@@ -65,10 +65,10 @@ struct RadialFamily : ClassFamily<RadiiPolicy> {
       if (!within_disk(k.a, k.b, radii.max())) return;
       const Lane centred = Math::fma(Lane(Scalar(-k.multiplicity)), mean, grad_weights[k.index]);
       const Lane gradient = centred * (normalization == Normalization::kSoftmax ? weights[k.index] : inverse);
-      if (k.fraction == 0) {
+      if (k.template fraction<Scalar>() == 0) {
         grad_profile[k.ring] = grad_profile[k.ring] + gradient;
       } else {
-        const Lane far = Lane(Scalar(k.fraction)) * gradient;
+        const Lane far = Lane(k.template fraction<Scalar>()) * gradient;
         grad_profile[k.ring] = grad_profile[k.ring] + (gradient - far);
         grad_profile[k.ring + 1] = grad_profile[k.ring + 1] + far;
       }
@@ -101,8 +101,8 @@ struct RadialFamily : ClassFamily<RadiiPolicy> {
       Lane& weight = weights[k.index];
       if (within_disk(k.a, k.b, radii.max())) {
         weight = profile[k.ring];
-        if (k.fraction != 0)
-          weight = Math::fma(Lane(Scalar(k.fraction)), profile[k.ring + 1] - profile[k.ring], weight);
+        if (k.template fraction<Scalar>() != 0)
+          weight = Math::fma(Lane(k.template fraction<Scalar>()), profile[k.ring + 1] - profile[k.ring], weight);
         if (softmax) weight = Math::exp2(weight);
       } else {
         weight = beyond;

@@ -119,7 +119,7 @@ struct SampledDiskFamily : ClassFamily<RadiiPolicy> {
  private:
   template <class Scalar, class Class>
   REBLUR_HOST_DEVICE static constexpr Scalar distance(Class k) {
-    return Scalar(k.ring + k.fraction);
+    return Scalar(k.ring + k.template fraction<double>());
   }
 
   template <class Lane, class Load>

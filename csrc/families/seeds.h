@@ -76,10 +76,10 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
         if (!within_disk(k.a, k.b, radius)) return;
         const Lane centred = Math::fma(Lane(Scalar(-k.multiplicity)), grad_weight, grad_weights[k.index]);
         const Lane grad_logit = scale * taps[k.index] * centred;
-        if (k.fraction == 0) {
+        if (k.template fraction<Scalar>() == 0) {
           grad_seeds[k.ring] = grad_seeds[k.ring] + grad_logit;
         } else {
-          const Lane far = Lane(Scalar(k.fraction)) * grad_logit;
+          const Lane far = Lane(k.template fraction<Scalar>()) * grad_logit;
           grad_seeds[k.ring] = grad_seeds[k.ring] + (grad_logit - far);
           grad_seeds[k.ring + 1] = grad_seeds[k.ring + 1] + far;
         }
@@ -139,7 +139,8 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
     radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
       if (within_disk(k.a, k.b, radius)) {
         Lane logit = logits[k.ring];
-        if (k.fraction != 0) logit = Math::fma(Lane(Scalar(k.fraction)), steps[k.ring], logit);
+        if (k.template fraction<Scalar>() != 0)
+          logit = Math::fma(Lane(k.template fraction<Scalar>()), steps[k.ring], logit);
         taps[k.index] = Math::exp2(logit);
         total = Math::fma(Lane(Scalar(k.multiplicity)), taps[k.index], total);
       } else {

@@ -100,7 +100,7 @@ class VariationalFlow(Flow):
 
 
 class _Scale(NamedTuple):
-    """What is the same for all linearisations at one scale; planes of (N, C, H, W)."""
+    """The parts that all linearisations at one scale share; planes of (N, C, H, W)."""
 
     second: Tensor
     derivatives: Tensor  # of the first image: five, see `_derivatives`

@@ -91,7 +91,7 @@ def measure(pictures: Sequence[Restored]) -> dict[str, Any]:
 
 
 def pooled_radius_score(pictures: Sequence[Restored], radii: Sequence[Tensor | None]) -> RadiusScore | None:
-    """Of the radii of pictures, over all pixels of all of them; None where a framework tells none."""
+    """The score of the radii of pictures, over all pixels of all of them; None where a framework tells none."""
     found = [radius.numpy().ravel() for radius in radii if radius is not None]
     true = [each.sample["blur_radius"].numpy().ravel() for each in pictures]
     return score_radius(np.concatenate(found), np.concatenate(true)) if found else None

@@ -42,6 +42,7 @@ from ..synthesis.settings import Settings
 from ..training.config import TrainingConfig, load_config
 from ..training.execute import execute
 from ..training.folder import RunFolder
+from ..training.state import load_start
 from .arguments import integer
 
 RECIPE = "demo"
@@ -77,9 +78,11 @@ def configure(args: argparse.Namespace) -> TrainingConfig:
     # JSON is YAML, whatever the folder is called.
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
     try:
-        return load_config(RECIPE, [*overrides, *args.overrides])
+        config = load_config(RECIPE, [*overrides, *args.overrides])
+        load_start(Framework(config.framework), config.start)  # before pairs are made for nothing
     except ValueError as error:
         raise UserError(str(error)) from error
+    return config
 
 
 def synthesize(settings: Settings, out: Path) -> None:

@@ -224,6 +224,7 @@ def test_the_page_works_in_a_browser(out):
         (["schedule.stepz=1"], "unknown in the configuration: schedule.stepz"),
         (["data.crop"], "an override must be section.key=value, got 'data.crop'"),
         (["data.batch=0"], "data.batch must be at least 1, got 0"),
+        (["start.framework=nowhere"], "cannot read nowhere"),
         pytest.param(
             ["--device", "cuda"],
             "--device cuda cannot be used",

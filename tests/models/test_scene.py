@@ -76,5 +76,5 @@ def test_tone_curve_rises_from_black_to_white(strength: float) -> None:
 
 
 def test_photographs_too_small_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 116 pixels each way"):
+    with pytest.raises(ValueError, match="must have 116 pixels each way"):
         make([np.zeros((50, 50, 3), np.float32)], PLAIN)

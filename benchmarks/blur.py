@@ -175,17 +175,32 @@ def page(rows: Sequence[Row], checkpoint: str, count: int) -> str:
         "noise. Correlation of the RMS radius over all pixels, with 95 % intervals; mean errors in pixels; the number",
         "of different blurs; how well the aligned picture so blurred explains the blurry one, away from depth edges.",
         "",
-        "| finder | sees beside the blurry picture | correlation | rank correlation | error, RMS | error, circle of "
-        "confusion | away from edges | different blurs | explains, dB |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for each in rows:
-        between = f"{each.correlation:.3f} ({each.correlation_low:.3f} … {each.correlation_high:.3f})"
-        lines.append(
-            f"| {each.finder} | {each.sees} | {between} | {each.rank_correlation:.3f} | {each.error:.2f} | "
-            f"{each.coc_error:.2f} | {each.coc_error_inside:.2f} | {each.effective:.1f} | {each.explained:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+    heads = (
+        "correlation:",
+        "rank correlation:",
+        "error, RMS:",
+        "error, circle of confusion:",
+        "away from edges:",
+        "different blurs:",
+        "explains, dB:",
+    )
+    cells = [
+        [
+            each.finder,
+            each.sees,
+            f"{each.correlation:.3f} ({each.correlation_low:.3f} … {each.correlation_high:.3f})",
+            f"{each.rank_correlation:.3f}",
+            f"{each.error:.2f}",
+            f"{each.coc_error:.2f}",
+            f"{each.coc_error_inside:.2f}",
+            f"{each.effective:.1f}",
+            f"{each.explained:.1f}",
+        ]
+        for each in rows
+    ]
+    table = harness.markdown(("finder", "sees beside the blurry picture", *heads), cells)
+    return "\n".join([*lines, table]) + "\n"
 
 
 def main() -> None:

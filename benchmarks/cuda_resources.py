@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from benchmarks import harness
 from benchmarks.occupancy import MULTIPROCESSORS, occupancy
 from emulation import emulator, problems
 from reblur_ops import PUBLISHED_RADII
@@ -233,8 +234,8 @@ def page(kernels: list[Kernel], launched: dict[str, Launch] | None, release: str
 
 def table(kernels: list[Kernel], launched: dict[str, Launch] | None) -> str:
     architectures = sorted({kernel.architecture for kernel in kernels})
-    heads = ["kernel", "threads", "shared", *(f"sm_{architecture}" for architecture in architectures)]
-    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    heads = ["kernel", "threads:", "shared:", *(f"sm_{architecture}:" for architecture in architectures)]
+    lines = []
     by_name: dict[str, list[Kernel]] = {}
     for kernel in sorted(kernels, key=lambda k: (k.name, k.architecture)):
         by_name.setdefault(kernel.name, []).append(kernel)
@@ -243,8 +244,8 @@ def table(kernels: list[Kernel], launched: dict[str, Launch] | None) -> str:
         taken = ["–", "–"]
         if launch is not None:
             taken = [str(launch.threads), str(launch.shared_bytes + max(kernel.shared_bytes for kernel in row))]
-        lines.append(f"| {' | '.join([f'`{name}`', *taken, *(cell(kernel, launch) for kernel in row)])} |")
-    return "\n".join(lines)
+        lines.append([f"`{name}`", *taken, *(cell(kernel, launch) for kernel in row)])
+    return harness.markdown(heads, lines)
 
 
 def cell(kernel: Kernel, launch: Launch | None) -> str:

@@ -167,15 +167,21 @@ def page(rows: list[Row], checkpoint: str) -> str:
         "Brightness: the largest difference of a crop's mean to that of the sharp crop, levels of 255. Blur alone",
         "changes it by up to 11, as light is added and the sRGB curve is concave.",
         "",
-        "| degradation | PSNR, degraded | deblurred | gain, dB | worst crop | SSIM gained | brightness |",
-        "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    lines += [
-        f"| {row.degradation} | {row.psnr_degraded:.2f} | {row.psnr_deblurred:.2f} | {row.gain:+.2f} | "
-        f"{row.worst:+.2f} | {row.ssim_gain:+.4f} | {row.brightness:.2f} |"
+    heads = ("PSNR, degraded:", "deblurred:", "gain, dB:", "worst crop:", "SSIM gained:", "brightness:")
+    cells = [
+        [
+            row.degradation,
+            f"{row.psnr_degraded:.2f}",
+            f"{row.psnr_deblurred:.2f}",
+            f"{row.gain:+.2f}",
+            f"{row.worst:+.2f}",
+            f"{row.ssim_gain:+.4f}",
+            f"{row.brightness:.2f}",
+        ]
         for row in rows
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, harness.markdown(("degradation", *heads), cells)]) + "\n"
 
 
 def main() -> None:

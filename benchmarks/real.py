@@ -213,11 +213,18 @@ def work(data: Path, count: int) -> Iterator[tuple[Path, Pair, bool, float]]:
 
 def summary(rows: Sequence[Row]) -> str:
     """Markdown: means by set and size, and how many got worse."""
-    lines = [
-        "| set | size | pictures | PSNR, blurry | gain, dB | out of focus | in focus | SSIM gained | worse by 0.1 dB | "
-        "worst | brightness |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    heads = (
+        "pictures:",
+        "PSNR, blurry:",
+        "gain, dB:",
+        "out of focus:",
+        "in focus:",
+        "SSIM gained:",
+        "worse by 0.1 dB:",
+        "worst:",
+        "brightness:",
+    )
+    lines = []
     for key in dict.fromkeys((row.set, row.size) for row in rows):
         own = [row for row in rows if (row.set, row.size) == key]
 
@@ -228,11 +235,20 @@ def summary(rows: Sequence[Row]) -> str:
         worse = sum(row.gain < -0.1 for row in own)
         brightness = max(abs(row.brightness) for row in own)
         lines.append(
-            f"| {key[0]} | {key[1]} | {len(own)} | {mean('psnr'):.2f} | {mean('gain'):+.2f} | "
-            f"{mean('gain_out_of_focus'):+.2f} | {mean('gain_in_focus'):+.2f} | {mean('ssim_gain'):+.4f} | {worse} | "
-            f"{min(row.gain for row in own):+.2f} | {brightness:.2f} |"
+            [
+                *key,
+                str(len(own)),
+                f"{mean('psnr'):.2f}",
+                f"{mean('gain'):+.2f}",
+                f"{mean('gain_out_of_focus'):+.2f}",
+                f"{mean('gain_in_focus'):+.2f}",
+                f"{mean('ssim_gain'):+.4f}",
+                str(worse),
+                f"{min(row.gain for row in own):+.2f}",
+                f"{brightness:.2f}",
+            ]
         )
-    return "\n".join(lines)
+    return harness.markdown(("set", "size", *heads), lines)
 
 
 def figure(row: Row, pictures: Sequence[Array]) -> str:

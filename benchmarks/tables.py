@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import limit
-from benchmarks.harness import RESULTS, milliseconds
+from benchmarks.harness import RESULTS, markdown, milliseconds
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,12 +57,8 @@ def ranges_table() -> str:
     operator, families = (
         json.loads((RESULTS / f"{name}.json").read_text()) for name in ("operator-cpu", "families-cpu")
     )
-    lines = [
-        f"Relative to the native kernels, on {operator['device']}, {operator['date']}:",
-        "",
-        "| operator | compared with | time, forward | time, forward+backward | memory, forward+backward |",
-        "|---|---|---:|---:|---:|",
-    ]
+    where = f"Relative to the native kernels, on {operator['device']}, {operator['date']}:"
+    lines = []
     rows = [("`reblur`", operator, rival) for rival in RIVALS]
     for operators, results, rival in [*rows, ("`gaussian_blur`, `disk_blur`, `radial_blur`", families, "naive unfold")]:
         cells = (
@@ -73,8 +69,10 @@ def ranges_table() -> str:
                 ("forward+backward", "peak_mb"),
             )
         )
-        lines.append(f"| {operators} | {RIVALS[rival]} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", absolute_times(operator)])
+        lines.append([operators, RIVALS[rival], *cells])
+    numbers = ("time, forward:", "time, forward+backward:", "memory, forward+backward:")
+    table = markdown(("operator", "compared with", *numbers), lines)
+    return "\n".join([where, "", table, "", absolute_times(operator)])
 
 
 def absolute_times(results: dict[str, Any]) -> str:
@@ -94,13 +92,10 @@ def absolute_times(results: dict[str, Any]) -> str:
 
 
 def times_table(rows: Sequence[dict[str, Any]], label: Callable[[dict[str, Any]], str], first: str) -> list[str]:
-    """Lines: for each problem and pass, each implementation's time, and how many times longer than native it takes."""
+    """Lines of a table: the time of each implementation on each problem and pass, and how many times native's it is."""
     rows = [row for row in rows if row["cache"] == "warm"]
     names = [name for name in NAMES if any(row["impl"] == name for row in rows)]
-    lines = [
-        f"| {first} | pass | " + " | ".join(NAMES[name] for name in names) + " |",
-        "|---|---|" + "---:|" * len(names),
-    ]
+    lines = []
     problems = dict.fromkeys((label(row), row["pass"]) for row in rows)
     for problem, pass_ in problems:
         times = {row["impl"]: row["ms_p50"] for row in rows if (label(row), row["pass"]) == (problem, pass_)}
@@ -109,8 +104,8 @@ def times_table(rows: Sequence[dict[str, Any]], label: Callable[[dict[str, Any]]
             time = times.get(name)
             factor = f" ({time / times['native']:.0f}×)" if time and name != "native" else ""
             cells.append(f"{milliseconds(time)}{factor}" if time else "not run")
-        lines.append(f"| {problem} | {pass_} | " + " | ".join(cells) + " |")
-    return lines
+        lines.append([problem, pass_, *cells])
+    return markdown((first, "pass", *(f"{NAMES[name]}:" for name in names)), lines).splitlines()
 
 
 def operator_table(results: dict[str, Any]) -> str:
@@ -140,17 +135,20 @@ def families_table(results: dict[str, Any]) -> str:
 def networks_table(results: dict[str, Any]) -> str:
     """Each network's size, time and memory."""
     height, width = results["rows"][0]["shape"][2:]
-    lines = [
+    head = (
         f"Median milliseconds for {height} × {width} pixels on {results['device']}, float32, without gradients, "
-        f"{results['date']}:",
-        "",
-        "| network | parameters | ms | bytes a pixel |",
-        "|---|---:|---:|---:|",
+        f"{results['date']}:"
+    )
+    cells = [
+        [
+            row["network"],
+            f"{row['parameters'] / 1e6:.3f} M",
+            milliseconds(row["ms_p50"]),
+            f"{row['bytes_per_pixel']:.0f}",
+        ]
+        for row in results["rows"]
     ]
-    for row in results["rows"]:
-        cells = (f"{row['parameters'] / 1e6:.3f} M", milliseconds(row["ms_p50"]), f"{row['bytes_per_pixel']:.0f}")
-        lines.append(f"| {row['network']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([head, "", markdown(("network", "parameters:", "ms:", "bytes a pixel:"), cells)])
 
 
 def limit_table(results: dict[str, Any]) -> str:
@@ -159,18 +157,19 @@ def limit_table(results: dict[str, Any]) -> str:
         limit.Row(**{"pass_" if key == "pass" else key: value for key, value in row.items()}) for row in results["rows"]
     ]
     at_limit = [row for row in rows if row.question == "limit"]
-    lines = [
-        f"On {results['device']}, {results['date']}:",
-        "",
-        "| image | pass | threads | ms | floor, ms | × floor |",
-        "|---|---|---:|---:|---:|---:|",
+    cells = [
+        [
+            "×".join(map(str, row.shape)),
+            row.pass_,
+            str(row.threads),
+            milliseconds(row.ms_p50),
+            f"{max(row.memory_ms, row.arithmetic_ms):.3g}",
+            f"{row.ratio:.1f}",
+        ]
+        for row in at_limit
     ]
-    for row in at_limit:
-        floor = max(row.memory_ms, row.arithmetic_ms)
-        size = "×".join(map(str, row.shape))
-        cells = f"{row.threads} | {milliseconds(row.ms_p50)} | {floor:.3g} | {row.ratio:.1f}"
-        lines.append(f"| {size} | {row.pass_} | {cells} |")
-    return "\n".join(lines)
+    table = markdown(("image", "pass", "threads:", "ms:", "floor, ms:", "× floor:"), cells)
+    return "\n".join([f"On {results['device']}, {results['date']}:", "", table])
 
 
 def from_results(name: str, table: Callable[[dict[str, Any]], str]) -> Callable[[], str]:

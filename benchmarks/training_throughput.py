@@ -127,13 +127,12 @@ def page(rows: list[Row], training: Training) -> str:
         f"{training.precision}. Medians of steps in turns. A whole step reaches {whole.images_per_second:.3g} images a",
         f"second, {100 * alone.ms_p50 / whole.ms_p50:.0f} % of what the networks alone do.",
         "",
-        "| part | ms, 20 / 50 / 80 % | images a second |",
-        "|---|---:|---:|",
     ]
-    for row in rows:
-        spread = harness.milliseconds(row.ms_p20), harness.milliseconds(row.ms_p50), harness.milliseconds(row.ms_p80)
-        lines.append(f"| {row.part} | {' / '.join(spread)} | {row.images_per_second:.3g} |")
-    return "\n".join(lines) + "\n"
+    cells = [
+        [row.part, harness.spread((row.ms_p20, row.ms_p50, row.ms_p80)), f"{row.images_per_second:.3g}"] for row in rows
+    ]
+    table = harness.markdown(("part", "ms, 20 / 50 / 80 %:", "images a second:"), cells)
+    return "\n".join([*lines, table]) + "\n"
 
 
 def main() -> None:

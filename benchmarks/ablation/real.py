@@ -60,7 +60,7 @@ class RealPairs:
         Raises:
             DataError: folders are missing, or `out` holds pairs of other files.
         """
-        description = self.describe()
+        description = self._describe_files()
         path = out / PAIRS_FILE
         if path.exists() and json.loads(path.read_text()) != description:
             raise DataError([f"{out} holds pairs of other files than {self.folder}"])
@@ -74,8 +74,11 @@ class RealPairs:
         with processes(workers) as call:
             list(tqdm(call(write_pair, tasks), "halving real pairs", len(tasks), unit="pair", disable=None))
 
-    def describe(self, _: Path | None = None) -> dict[str, Any]:
-        """The names of the pairs, and what their files are."""
+    def describe(self, out: Path) -> dict[str, Any]:
+        """The pairs that were made: their names, and what their files are."""
+        return dict(json.loads((out / PAIRS_FILE).read_text()))
+
+    def _describe_files(self) -> dict[str, Any]:
         digest = hashlib.sha256()
         names = {}
         for split, pairs in self._files():

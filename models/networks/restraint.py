@@ -67,11 +67,12 @@ def _without_tint(change: Tensor) -> Tensor:
 
 def _share_explained(deblurred: Tensor, blurry: Tensor, radius: Tensor) -> Tensor:
     """(N, 1, H, W): the share of a change that the photograph confirms."""
-    coc = math.sqrt(2) * radius
+    coc = math.sqrt(2) * radius  # of a disk without a pixel grid; what is kept was chosen with it
     photograph, sharper = decode(blurry.clamp(0, 1)), decode(deblurred.clamp(0, 1))
+    target = photograph.sqrt()
 
     def error(light: Tensor) -> Tensor:
-        return _cells((light.sqrt() - photograph.sqrt()).square().mean(1, keepdim=True))
+        return _cells((light.sqrt() - target).square().mean(1, keepdim=True))
 
     def again(light: Tensor) -> Tensor:
         return reblur_ops.disk_blur(light, coc, max_radius=MAX_RADIUS, padding="replicate")

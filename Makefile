@@ -20,7 +20,7 @@ help:
 	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/, README.md and docs/"
 	@echo "make ablation      the study of what reblurring brings, in some hours, benchmarks/results/"
 	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
-	@echo "make cuda-check    compile the CUDA sources for every architecture, count their instructions, benchmarks/results/"
+	@echo "make cuda-check    compile the CUDA sources for every architecture, count what they execute, predict times, benchmarks/results/"
 	@echo "make gpu           on a machine with a GPU: build, test and measure with the python3 that is there, in ten minutes"
 	@echo "make gpu-rest      measure what make gpu had no time for"
 	@echo "make gpu-train     on such a machine: train the checkpoint in the box anew, PHOTOGRAPHS=DIR VALIDATION=DIR"
@@ -95,6 +95,7 @@ instructions: $(VENV)/.built
 cuda-check: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.cuda_resources
 	$(BIN)/python -m benchmarks.cuda_instructions
+	$(BIN)/python -m benchmarks.cuda_predictions
 
 gpu:
 	$(PYTHON) -m benchmarks.gpu --results benchmarks/results

@@ -41,6 +41,8 @@ class Instruction(NamedTuple):
     address: int
     opcode: str  # without its modifiers
     target: int | None = None  # of a branch
+    modifiers: str = ""  # ".E.64"
+    conditional: bool = False  # done where a predicate says so
 
 
 def cuobjdump() -> str | None:
@@ -58,9 +60,16 @@ def parse(listing: str) -> dict[str, list[Instruction]]:
     """The instructions of each function in a listing by `cuobjdump -sass`."""
     functions = {}
     for text in re.split(r"Function : ", listing)[1:]:
-        lines = re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(?:@!?U?P\w+\s+)?(\w+)([^;]*);", text)
+        lines = re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(@!?U?P\w+\s+)?(\w+)(\S*)([^;]*);", text)
         functions[text.split()[0]] = [
-            Instruction(int(address, 16), opcode, branch_target(opcode, rest)) for address, opcode, rest in lines
+            Instruction(
+                int(address, 16),
+                opcode,
+                branch_target(opcode, modifiers + rest),
+                modifiers.rstrip(";"),
+                bool(predicate) or (opcode == "BRA" and bool(re.search(r"\bU?P\d", rest))),
+            )
+            for address, predicate, opcode, modifiers, rest in lines
         ]
     return functions
 

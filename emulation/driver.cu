@@ -41,13 +41,26 @@ void check(cudaError_t error, const char* what) {
   std::exit(2);
 }
 
-// A tensor's storage on the heap, so that AddressSanitizer knows its bounds.
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+template <class T>
+using Memory = std::unique_ptr<T[], Free>;
+
+// On the heap, so that AddressSanitizer knows its bounds, and aligned as Torch aligns memory of a GPU.
+template <class T>
+Memory<T> allocate(size_t elements) {
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 512, elements * sizeof(T)) != 0) std::exit(4);
+  return Memory<T>(static_cast<T*>(memory));
+}
+
 template <class T>
 class Tensor {
  public:
   Tensor() {
     read_or_exit(header_, sizeof(header_));
-    storage_.reset(static_cast<T*>(std::malloc(bytes())));
+    storage_ = allocate<T>(header_[5]);
     std::memset(storage_.get(), 0xFF, bytes());
   }
 
@@ -69,15 +82,15 @@ class Tensor {
   void write() const { std::fwrite(storage_.get(), 1, bytes(), stdout); }
 
  private:
-  struct Free {
-    void operator()(T* storage) const { std::free(storage); }
-  };
   int64_t header_[6];
-  std::unique_ptr<T[], Free> storage_;
+  Memory<T> storage_;
 };
 
 // Bytes of states at a time: so few that tall images come in several slabs, and batches of small ones, too.
-constexpr int64_t kLimit = 200 << 10;
+#if !defined(REBLUR_EMULATION_STATES_BYTES)
+#define REBLUR_EMULATION_STATES_BYTES (200 << 10)
+#endif
+constexpr int64_t kLimit = REBLUR_EMULATION_STATES_BYTES;
 
 // Memory for what passes between kernels.
 template <class T>
@@ -85,19 +98,19 @@ class Workspace {
  public:
   Workspace(const KernelOptions& kernel, const Size& size)
       : layout_(kernel, size, sizeof(Accumulation<T>), kLimit),
-        states_(new Accumulation<T>[layout_.elements()]),
-        reach_(new int[reach_tiles(size)]),
-        canvas_(new Accumulation<T>[size.batch * size.channels * (size.height + 2 * kernel.radius()) *
-                                    (size.width + 2 * kernel.radius())]) {}
+        states_(allocate<Accumulation<T>>(layout_.elements())),
+        reach_(allocate<int>(reach_tiles(size))),
+        canvas_(allocate<Accumulation<T>>(size.batch * size.channels * (size.height + 2 * kernel.radius()) *
+                                          (size.width + 2 * kernel.radius()))) {}
 
   States<T> states() const { return {layout_, states_.get(), reach_.get()}; }
   Accumulation<T>* canvas() const { return canvas_.get(); }
 
  private:
   StatesLayout layout_;
-  std::unique_ptr<Accumulation<T>[]> states_;
-  std::unique_ptr<int[]> reach_;
-  std::unique_ptr<Accumulation<T>[]> canvas_;
+  Memory<Accumulation<T>> states_;
+  Memory<int> reach_;
+  Memory<Accumulation<T>> canvas_;
 };
 
 template <class T>

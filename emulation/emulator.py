@@ -43,15 +43,19 @@ def run(
     threads: str = "forward",
     blocks: str = "forward",
     launches: Path | str | None = None,
+    accesses: Path | str | None = None,
     data: bytes = b"",
 ) -> subprocess.CompletedProcess[bytes]:
     """Run `program` with `data` as its standard input, its threads and blocks in the given orders.
 
-    The program adds its launches to the file `launches`, for `read_launches`.
+    The program adds its launches to the file `launches`, for `read_launches`; one that counts accesses adds these to
+    the file `accesses`, for `accesses.read`.
     """
     variables = {"REBLUR_EMULATION_THREADS": threads, "REBLUR_EMULATION_BLOCKS": blocks}
     if launches is not None:
         variables["REBLUR_EMULATION_LAUNCHES"] = str(launches)
+    if accesses is not None:
+        variables["REBLUR_EMULATION_ACCESSES"] = str(accesses)
     command = [str(program), *map(str, arguments)]
     return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **variables}, timeout=300)
 
@@ -62,12 +66,15 @@ class Launch(NamedTuple):
     shared_bytes: int  # of a block, dynamic
 
 
-def read_launches(program: Path, launches: Path) -> set[Launch]:
-    """The different launches that runs of `program` have logged; it was linked with -no-pie, so that addresses hold."""
-    symbols = {}
+def symbols(program: Path) -> dict[int, str]:
+    """By address; `program` was linked with -no-pie, so that addresses hold."""
     listing = subprocess.run(["nm", "--defined-only", program], capture_output=True, text=True, check=True).stdout
-    for line in listing.splitlines():
-        address, _, symbol = line.split()
-        symbols[int(address, 16)] = symbol
+    fields = [line.split() for line in listing.splitlines()]
+    return {int(address, 16): symbol for address, _, symbol in fields}
+
+
+def read_launches(program: Path, launches: Path) -> set[Launch]:
+    """The different launches that runs of `program` have logged."""
+    by_address = symbols(program)
     lines = [line.split() for line in launches.read_text().splitlines()]
-    return {Launch(symbols[int(kernel, 16)], int(threads), int(shared)) for kernel, threads, shared in lines}
+    return {Launch(by_address[int(kernel, 16)], int(threads), int(shared)) for kernel, threads, shared in lines}

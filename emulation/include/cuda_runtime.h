@@ -214,7 +214,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     if (error == cudaSuccess) {
       cuda_emulation::log_launch(*config, reinterpret_cast<const void*>(kernel));
       cuda_emulation::run_grid(
-          config->gridDim, config->blockDim, config->dynamicSmemBytes, [&] { kernel(coerced...); });
+          config->gridDim, config->blockDim, config->dynamicSmemBytes, reinterpret_cast<const void*>(kernel), [&] {
+            kernel(coerced...);
+          });
     }
     return cuda_emulation::record(error);
   }(std::forward<ActTypes>(args)...);

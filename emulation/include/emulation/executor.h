@@ -65,6 +65,13 @@ struct Fiber {
   alignas(16) unsigned char exchange[16];  // what a shuffle passes on
 };
 
+// Whoever watches the running grid; accesses.cpp does.
+struct Observer {
+  void (*begin_block)() = nullptr;
+  void (*end_round)() = nullptr;  // all threads have ended or wait at a barrier
+};
+inline Observer observer;
+
 struct Machine {
   std::mutex mutex;
   std::deque<Fiber> fibers;  // kept for later blocks and launches
@@ -74,7 +81,9 @@ struct Machine {
   size_t launcher_stack_bytes = 0;
   void (*run)(const void*) = nullptr;  // the kernel in the current thread
   const void* run_argument = nullptr;
+  const void* kernel = nullptr;
   void* shared = nullptr;
+  size_t shared_bytes = 0;
   unsigned threads = 0;
   uint3 thread_index, block_index;
   dim3 block_dim, grid_dim;
@@ -153,14 +162,14 @@ inline void resume(Fiber& fiber) {
   machine.current = nullptr;
 }
 
-inline void pause() {
+__attribute__((no_sanitize_thread)) inline void pause() {
   Fiber& fiber = *machine.current;
   __sanitizer_start_switch_fiber(&fiber.fake_stack, machine.launcher_stack, machine.launcher_stack_bytes);
   swapcontext(&fiber.context, &machine.launcher);
   __sanitizer_finish_switch_fiber(fiber.fake_stack, &machine.launcher_stack, &machine.launcher_stack_bytes);
 }
 
-inline void wait(const Barrier& barrier) {
+__attribute__((no_sanitize_thread)) inline void wait(const Barrier& barrier) {
   Fiber& fiber = *machine.current;
   if (barrier.lanes != 0 && !(barrier.lanes >> fiber.thread % kWarpSize & 1)) fail("a thread's mask leaves it out");
   fiber.barrier = barrier;
@@ -168,7 +177,7 @@ inline void wait(const Barrier& barrier) {
   pause();
 }
 
-inline void fiber_main() {
+__attribute__((no_sanitize_thread)) inline void fiber_main() {
   __sanitizer_finish_switch_fiber(nullptr, &machine.launcher_stack, &machine.launcher_stack_bytes);
   for (;;) {
     try {
@@ -240,8 +249,10 @@ inline bool release() {
 }
 
 template <class Kernel>
-void run_grid(const dim3& grid, const dim3& block, size_t shared_bytes, const Kernel& kernel) {
+void run_grid(const dim3& grid, const dim3& block, size_t shared_bytes, const void* address, const Kernel& kernel) {
   const std::lock_guard<std::mutex> lock(machine.mutex);
+  machine.kernel = address;
+  machine.shared_bytes = shared_bytes;
   machine.grid_dim = grid;
   machine.block_dim = block;
   machine.run = [](const void* argument) { (*static_cast<const Kernel*>(argument))(); };
@@ -263,9 +274,11 @@ void run_grid(const dim3& grid, const dim3& block, size_t shared_bytes, const Ke
       machine.fibers[t].index = {t % block.x, t / block.x % block.y, t / block.x / block.y};
       machine.fibers[t].state = State::kReady;
     }
+    if (observer.begin_block) observer.begin_block();
     do {
       for (const size_t t : threads.next())
         if (machine.fibers[t].state == State::kReady) resume(machine.fibers[t]);
+      if (observer.end_round) observer.end_round();
     } while (release());
   }
   std::signal(SIGABRT, previous_handler);
@@ -274,7 +287,7 @@ void run_grid(const dim3& grid, const dim3& block, size_t shared_bytes, const Ke
 
 // The value of the warp's lane `source`; no value, that is NaN, where that lane does not take part.
 template <class T>
-T shuffle(unsigned lanes, T value, unsigned source, const char* file, int line) {
+__attribute__((no_sanitize_thread)) T shuffle(unsigned lanes, T value, unsigned source, const char* file, int line) {
   static_assert(sizeof(T) <= sizeof(Fiber::exchange), "too large for a shuffle");
   std::memcpy(machine.current->exchange, &value, sizeof(T));
   wait({file, line, lanes});

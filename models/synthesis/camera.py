@@ -84,7 +84,7 @@ def photograph(light: Tensor, cameras: Cameras, noise: Tensor) -> Tensor:
     Args:
         noise: of the shape of the light, standard normal.
     """
-    clumped = F.avg_pool2d(noise, 3, 1, 1)
+    clumped = _filtered(noise, (1 / 3,) * 3, "constant")
     noise = torch.lerp(noise, 2 * clumped, _each(cameras.clumping))
     deviation = (_each(cameras.photons) * light.clamp(0, 1) + _each(cameras.reading).square()).sqrt()
     toned = _toned(to_srgb((light + deviation * noise).clamp(0, 1)), cameras)
@@ -138,11 +138,23 @@ def _toned(srgb: Tensor, cameras: Cameras) -> Tensor:
 
 
 def _sharpened(image: Tensor, cameras: Cameras) -> Tensor:
-    taps = torch.exp(-torch.arange(-2.0, 3.0, device=image.device).square() / 2)
-    taps = (taps / taps.sum()).expand(image.shape[1], 1, 5)
-    rows = F.conv2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), taps[..., None], groups=image.shape[1])
-    soft = F.conv2d(rows, taps[:, :, None], groups=image.shape[1])
+    taps = torch.exp(-torch.arange(-2.0, 3.0).square() / 2)
+    soft = _filtered(image, (taps / taps.sum()).tolist(), "replicate")
     return (image + _each(cameras.sharpening) * (image - soft)).clamp(0, 1)
+
+
+def _filtered(image: Tensor, taps: Sequence[float], mode: str) -> Tensor:
+    """An image filtered along rows and columns; a sum of shifted copies, as convolutions of each channel by itself take
+    a CPU several times as long.
+    """
+    reach = len(taps) // 2
+    for axis, padding in ((-2, (0, 0, reach, reach)), (-1, (reach, reach, 0, 0))):
+        extent = image.shape[axis]
+        padded = F.pad(image, padding, mode=mode)
+        image = taps[0] * padded.narrow(axis, 0, extent)
+        for offset, tap in enumerate(taps[1:], 1):
+            image = image.add_(padded.narrow(axis, offset, extent), alpha=tap)
+    return image
 
 
 def _each(values: Tensor) -> Tensor:

@@ -165,16 +165,22 @@ class PairGenerator:
         )
         kernel = kernels(levels.flatten(1).abs(), apertures, config.reach).unflatten(1, (count, SLICES))
         sharp = _over(light * masks, masks)
-        bright = light * _highlights(generators, light, config.highlights)
-        blurred = _over(*_blurred(bright, masks, shares, kernel, config.reach))
+        colours, coverage = light * masks * _highlights(generators, light, config.highlights), masks
+        if out_of_focus := [index for index, kind in enumerate(kinds) if not kind.in_focus]:
+            coverage = masks.clone()
+            colours[out_of_focus], coverage[out_of_focus] = _blurred(
+                colours[out_of_focus], masks[out_of_focus], shares[out_of_focus], kernel[out_of_focus], config.reach
+            )
+        blurred = _over(colours, coverage)
         radius = _foremost_radius(masks, shares, kernel)
         corners = [generator.integers(self.outer - self.crop + 1, size=2) for generator in generators]
         noise = torch.stack([_normal(one, (3, self.outer, self.outer), device) for one in generators])
-        developed = develop(sharp, cameras)
+        aligned = develop(self._window(sharp), cameras)
+        another = self._window(_another_shot(develop(sharp, cameras), generators, config)) if misaligned else aligned
         pictures = {
             "blurry": photograph(self._window(blurred), cameras, noise),
-            "sharp": self._window(_another_shot(developed, generators, config) if misaligned else developed),
-            "aligned": self._window(developed),
+            "sharp": another,
+            "aligned": aligned,
             "blur_radius": self._window(radius),
         }
         return {name: _cut(values, corners, self.crop) for name, values in pictures.items()}
@@ -256,18 +262,21 @@ def _highlights(generators: list[np.random.Generator], light: Tensor, part: floa
     return 1 + factor * ((brightest - 0.8) / 0.2).clamp(0, 1).square()
 
 
-def _blurred(light: Tensor, masks: Tensor, shares: Tensor, kernel: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+def _blurred(colours: Tensor, masks: Tensor, shares: Tensor, kernel: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """Light times coverage, (N, count, 3, n, n), and coverage, (N, count, 1, n, n), of blurred layers."""
-    n = light.shape[-1]
-    ones = torch.ones_like(masks)
-    layer = torch.cat([light * masks, masks, ones], dim=2)  # colours, coverage, and what falls on a pixel at all
+    n = colours.shape[-1]
+    alone = colours.shape[1] == 1  # and covers everything
+    # Colours, coverage, and what falls on a pixel at all.
+    layer = torch.cat([colours, masks] if alone else [colours, masks, torch.ones_like(masks)], dim=2)
     spectra = torch.fft.rfft2(layer[:, :, None] * shares[:, :, :, None])
     transfer = torch.fft.rfft2(kernel, s=(n, n))
-    transfer = torch.cat([transfer, transfer[:, :, :, 1:2], transfer[:, :, :, 1:2]], dim=3)
-    planes = torch.fft.irfft2((spectra * transfer).sum(2), s=(n, n)).roll((-reach, -reach), (-2, -1))
-    colours, coverage, total = planes.split((3, 1, 1), dim=2)
-    total = total.clamp_min(1e-3)
-    return (colours / total).clamp_min(0), (coverage / total).clamp(0, 1)
+    green = transfer[:, :, :, 1:2]
+    spectra[:, :, :, :3] *= transfer
+    spectra[:, :, :, 3:] *= green
+    blurred = torch.fft.irfft2(spectra.sum(2), s=(n, n)).roll((-reach, -reach), (-2, -1))
+    total = blurred[:, :, -1:].clamp_min(1e-3)
+    coverage = masks if alone else (blurred[:, :, 3:4] / total).clamp(0, 1)
+    return (blurred[:, :, :3] / total).clamp_min(0), coverage
 
 
 def _over(light: Tensor, coverage: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from models.checkpoints.load import load_framework
 from models.core.errors import UserError
 from models.data import images
 from models.data.images import Array
+from models.evaluation.metrics import haarpsi
 from models.flow import inside_mask, load_flow, warp
 from models.inference.tiling import TiledFramework
 from models.reporting import page
@@ -62,6 +63,7 @@ class Row:
     psnr: float  # dB, of the blurry picture
     gain: float  # dB
     ssim_gain: float
+    haarpsi_gain: float  # of 1
     gain_out_of_focus: float | None  # dB, where the target has finer detail; None where it nowhere has
     gain_in_focus: float | None
     brightness: float  # change of the mean, levels of 255
@@ -149,6 +151,7 @@ def compare(set_name: str, name: str, size: str, blurry: Array, deblurred: Array
         for image in (blurry, deblurred)
     ]
     ssim_gain = float(((similarity[1] - similarity[0]).mean(axis=2) * known).sum() / known.sum())
+    before, after = (haarpsi(np.where(known[..., None] > 0, image, target), target) for image in (blurry, deblurred))
     return Row(
         set_name,
         name,
@@ -156,6 +159,7 @@ def compare(set_name: str, name: str, size: str, blurry: Array, deblurred: Array
         psnr(blurry, target, known) or 0.0,
         gain(known) or 0.0,
         ssim_gain,
+        after - before,
         gain(known * soft),
         gain(known * ~soft),
         255 * float(deblurred.mean() - blurry.mean()),
@@ -220,6 +224,7 @@ def summary(rows: Sequence[Row]) -> str:
         "out of focus:",
         "in focus:",
         "SSIM gained:",
+        "HaarPSI:",
         "worse by 0.1 dB:",
         "worst:",
         "brightness:",
@@ -243,6 +248,7 @@ def summary(rows: Sequence[Row]) -> str:
                 f"{mean('gain_out_of_focus'):+.2f}",
                 f"{mean('gain_in_focus'):+.2f}",
                 f"{mean('ssim_gain'):+.4f}",
+                f"{mean('haarpsi_gain'):+.4f}",
                 str(worse),
                 f"{min(row.gain for row in own):+.2f}",
                 f"{brightness:.2f}",

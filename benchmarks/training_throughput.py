@@ -10,7 +10,7 @@ could do; the reach is 85 % of it.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +41,10 @@ class Row:
 
 
 class Training:
-    """A training of the recipe `compact`, taken apart."""
+    """A training of the recipe `compact`, taken apart; `overrides` change it."""
 
-    def __init__(self, data: Path | None, batch: int, device: torch.device) -> None:
-        self.config = config = load_config("compact", [f"data.batch={batch}"])
+    def __init__(self, data: Path | None, batch: int, device: torch.device, overrides: Sequence[str] = ()) -> None:
+        self.config = config = load_config("compact", [f"data.batch={batch}", *overrides])
         self.device, self.number = device, 0
         originals = find_originals(data, None)
         self.generator = PairGenerator(originals, config.data.generator, config.data.crop, 0, device)

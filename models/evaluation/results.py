@@ -88,7 +88,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def table(scores: dict[str, dict[str, float | None]], blurry: dict[str, dict[str, float | None]]) -> str:
     """The means for people, in Markdown: of each score the blurry and the deblurred pictures side by side."""
-    names, digits = ("PSNR (dB)", "SSIM", "MAE", "LPIPS"), (2, 4, 4, 4)
+    names, digits = ("PSNR (dB)", "SSIM", "MAE", "HaarPSI", "LPIPS"), (2, 4, 4, 4, 4)
     head = [cell for name in names for cell in (f"{name}, blurry", "deblurred")]
     lines = [f"| protocol | {' | '.join(head)} |", f"|---|{'---:|' * len(head)}"]
     for protocol, values in scores.items():

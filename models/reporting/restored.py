@@ -175,7 +175,9 @@ def score_table(pictures: Sequence[Restored], protocols: Sequence[str]) -> str:
 
 
 def _mean_score(scores: Sequence[Score]) -> Score:
-    return Score(*(float(np.mean([getattr(score, name) for score in scores])) for name in ("psnr", "ssim", "mae")))
+    return Score(
+        *(float(np.mean([getattr(score, name) for score in scores])) for name in ("psnr", "ssim", "mae", "haarpsi"))
+    )
 
 
 def _plane(map_: Tensor) -> Array:

@@ -103,7 +103,7 @@ def test_outputs_of_others_are_scored(data, tmp_path):
         assert main(["evaluate", "--data", f"sdd:{data}", *options, "--protocols", "raw", "aligned"]) == 0
     best, _ = results(tmp_path / "best")
     blurry, rows = results(tmp_path / "blurry")
-    assert best["mean"]["aligned"] == {"psnr": "inf", "ssim": 1, "mae": 0, "lpips": None}
+    assert best["mean"]["aligned"] == {"psnr": "inf", "ssim": 1, "mae": 0, "haarpsi": pytest.approx(1), "lpips": None}
     assert 15 < blurry["mean"]["aligned"]["psnr"] < 40
     assert best["mean"]["raw"]["psnr"] > blurry["mean"]["raw"]["psnr"]
     assert "blur_radius" not in best["mean"]

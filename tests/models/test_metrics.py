@@ -3,6 +3,7 @@
 import sys
 import types
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -80,8 +81,36 @@ def test_scores_are_those_of_scikit_image(photograph, noisy):
     assert found.ssim == pytest.approx(ssim, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("astronaut", "blur", 0.809223),
+        ("astronaut", "noise", 0.867201),
+        ("astronaut", "gain", 0.992534),
+        ("coffee", "blur", 0.741233),
+        ("coffee", "noise", 0.856020),
+    ],
+)
+def test_haarpsi_is_that_of_piq(name, change, expected):
+    """By piq 0.8.0, whose matrix of colours has one digit more; crops of 192 pixels in the upper left corner."""
+    picture = getattr(skimage.data, name)()[:192, :192] / 255
+    changed = {
+        "blur": cv2.GaussianBlur(picture, (0, 0), 2),
+        "noise": (picture + 0.05 * np.random.default_rng(0).standard_normal(picture.shape)).clip(0, 1),
+        "gain": 0.9 * picture,
+    }[change]
+    assert metrics.haarpsi(changed, picture) == pytest.approx(expected, abs=1e-4)
+    assert metrics.haarpsi(picture, changed) == pytest.approx(metrics.haarpsi(changed, picture))
+
+
+def test_haarpsi_of_flat_pictures():
+    black, white = np.zeros((20, 30, 3)), np.ones((20, 30, 3))
+    assert metrics.haarpsi(white, white) == pytest.approx(1)
+    assert metrics.haarpsi(black, white) < 0.5
+
+
 def test_equal_pictures_have_the_best_scores(photograph):
-    assert score(photograph, photograph) == metrics.Score(np.inf, pytest.approx(1), 0)
+    assert score(photograph, photograph) == metrics.Score(np.inf, pytest.approx(1), 0, pytest.approx(1))
     with pytest.raises(ValueError, match=r"alike, of 11 pixels each way at least, got \(10, 20, 3\) and"):
         score(photograph[:10, :20], photograph[:10, :20])
 

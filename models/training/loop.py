@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import signal
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,6 +226,8 @@ def _wrap(objective: Objective, stage: str, config: TrainingConfig, processes: P
     if processes.count == 1:
         return objective
     device = processes.device
+    # A 1×1 convolution's gradient has other strides along axes of one element: nothing is copied for it.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     return DistributedDataParallel(
         objective,
         device_ids=[device] if device.type == "cuda" else None,

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    candidates,
     cases,
     counts,
     flow,
@@ -30,6 +31,8 @@ from benchmarks import (
 )
 from benchmarks.rivals import taps
 from models.flow import warp
+from models.framework import Framework
+from models.training.config import load_config
 from reblur_ops.geometry import distance_classes
 
 ROOT = Path(__file__).parents[1]
@@ -339,6 +342,18 @@ def test_a_step_trains():
     assert np.isfinite(step())
     changed = [not torch.equal(a, b) for a, b in zip(before, step.framework.parameters(), strict=True)]
     assert np.mean(changed) > 0.9
+
+
+@pytest.mark.parametrize("name", candidates.CANDIDATES)
+def test_candidates_take_the_recipe_and_deblur(name):
+    config = load_config("compact", candidates.overrides(name, Path("photographs"), Path("pairs")))
+    framework = Framework(config.framework)
+    image = torch.rand(1, 3, 40, 56)
+    blur_map = torch.rand(1, 2, 40, 56) if framework.deblur.map_channels else None
+    deblurred = framework.deblur(image, blur_map)
+    assert deblurred.shape == image.shape
+    deblurred.square().mean().backward()
+    assert all(bool(parameter.grad.any()) for parameter in framework.deblur.parameters())
 
 
 def test_instruction_counts_have_a_bound():

@@ -41,6 +41,9 @@ ISSUE = (0.75, 0.6)  # of the instructions that a multiprocessor could issue, wh
 SHAPE = (1, 3, 1080, 1920)
 # A loop's turns at most, for each time that it is entered.
 TURNS = 64
+END = -1  # where a thread goes that ends
+# Of `Executed`, by the instruction.
+ACCESSES = {"LDS": "shared_loads", "STS": "shared_stores", "LDG": "global_loads", "STG": "global_stores"}
 
 
 class Gpu(NamedTuple):
@@ -111,27 +114,16 @@ def events(code: Sequence[Instruction]) -> Counter[str]:
     """What the stand-in counts, too, in 32-bit words where that is what an access moves."""
     found: Counter[str] = Counter()
     for i in code:
-        words = 4 if ".128" in i.modifiers else 2 if ".64" in i.modifiers else 1
-        match i.opcode:
-            case "LDS":
-                found["shared_loads"] += words
-            case "STS":
-                found["shared_stores"] += words
-            case "LDG":
-                found["global_loads"] += words
-            case "STG":
-                found["global_stores"] += words
-            case "BAR":
-                found["barriers"] += 1
-            case "MUFU" if i.modifiers.startswith(".EX2"):
-                found["exponentials"] += 1
+        if traffic := ACCESSES.get(i.opcode):
+            found[traffic] += 4 if ".128" in i.modifiers else 2 if ".64" in i.modifiers else 1
+        found["barriers"] += i.opcode == "BAR"
+        found["exponentials"] += i.opcode == "MUFU" and i.modifiers.startswith(".EX2")
     return found
 
 
 def known(executed: Executed) -> dict[str, float]:
     """The same, as the stand-in counted it, of a thread."""
-    memory = ("shared_loads", "shared_stores", "global_loads", "global_stores")
-    counted = {name: getattr(executed, name).words for name in memory}
+    counted = {name: getattr(executed, name).words for name in ACCESSES.values()}
     return {**counted, "barriers": executed.barriers, "exponentials": executed.exponentials}
 
 
@@ -147,10 +139,8 @@ def way(blocks: Sequence[Block], counted: dict[str, float]) -> Way:
 
     A linear programme: what enters a block leaves it; a loop turns TURNS times at most, each time that it is entered.
     """
-    edges = [(block.start, target) for block in blocks for target in (*block.next, *([] if block.next else [-1]))]
-    edges += [
-        (block.start, -1) for block in blocks if block.next and block.code[-1].opcode == "EXIT"
-    ]  # a predicate ends the thread, or it goes on
+    edges = [(block.start, target) for block in blocks for target in block.next]
+    edges += [(block.start, END) for block in blocks if not block.next or block.code[-1].opcode == "EXIT"]
     number = {edge: k for k, edge in enumerate(edges)}
     names = list(counted)
     size = len(edges) + 2 * len(names)

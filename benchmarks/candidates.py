@@ -91,9 +91,13 @@ def steps_in(seconds: float, name: str, photographs: Path, validation: Path) -> 
     return max(1, int(seconds / float(np.median(times[WARM_UP:]))))
 
 
+def folder(name: str, args: argparse.Namespace) -> Path:
+    return Path(args.out / name.replace(" ", "-"))
+
+
 def train(name: str, args: argparse.Namespace) -> int:
     """Train a candidate where it is not trained yet; the steps."""
-    out = args.out / name.replace(" ", "-")
+    out = folder(name, args)
     planned = args.out / f"{out.name}.json"
     if not planned.exists():
         steps = steps_in(60 * args.minutes, name, args.photographs, args.validation)
@@ -107,7 +111,7 @@ def train(name: str, args: argparse.Namespace) -> int:
 
 
 def score(name: str, steps: int, args: argparse.Namespace) -> Row:
-    framework = load_framework(args.out / name.replace(" ", "-") / "latest", [RIVAL])
+    framework = load_framework(folder(name, args) / "latest", [RIVAL])
     tiled = TiledFramework(framework)
     gains = {degradation: degradations.measure(tiled, degradation).gain for degradation in SCORED}
     parameters = sum(parameter.numel() for parameter in framework.deblur.parameters())
@@ -146,6 +150,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/candidates"), metavar="DIR", help="folder for the runs")
     harness.add_results(parser)
     args = parser.parse_args()
+    for option in ("photographs", "validation"):
+        if not getattr(args, option).is_dir():
+            parser.error(f"--{option} must name a folder, got {getattr(args, option)}")
     args.out.mkdir(parents=True, exist_ok=True)
     rows = [score(name, train(name, args), args) for name in tqdm(args.candidates, "candidates")]
     harness.save("candidates", rows, page(rows, args.minutes), args.results)

@@ -98,7 +98,14 @@ def score(picture: Array, target: Array, lpips: Lpips | None = None) -> Score:
 
 
 def haarpsi(picture: Array | Array64, target: Array | Array64) -> float:
-    """HaarPSI, 0 … 1; its equations 10 to 12, on the colours of NTSC, at half the size as published."""
+    """HaarPSI in colour, on luma and chroma of NTSC, at half the size as published.
+
+    Args:
+        picture, target: (H, W, 3), 0 … 1, of one shape.
+
+    Returns:
+        0 … 1; 1 for equal pictures. Either may stand first.
+    """
     luma, *chroma = ([_pairs(255 * p.astype(np.float64) @ row)[::2, ::2] for p in (picture, target)] for row in YIQ)
 
     def similarity(first: Array64, second: Array64) -> Array64:

@@ -68,21 +68,24 @@ class Row:
     gain: float  # dB, their mean
 
 
-def overrides(name: str, photographs: Path, validation: Path) -> list[str]:
+def settings_for(deblur: dict[str, Any], photographs: Path, validation: Path) -> list[str]:
+    """The recipe's settings for a deblurring network, with the blur map of the checkpoint in the box unless it has
+    no use for one.
+    """
     start = ["start.framework=pretrained", "start.parts=[blur_map]", "schedule.frozen=[blur_map]"]
-    if not CANDIDATES[name].get("prior", True):
+    if not deblur.get("prior", True):
         start = ["framework.blur_map=null"]
     return [
         f"data.train=[photographs:{photographs}]",
         f"data.validation=[sdd/train:{validation}]",
-        f"framework.deblur={json.dumps(CANDIDATES[name])}",
+        f"framework.deblur={json.dumps(deblur)}",
         *start,
     ]
 
 
-def steps_in(seconds: float, name: str, photographs: Path, validation: Path) -> int:
-    """How many steps of a candidate take that time of a core, on a machine that others may keep busy."""
-    training = Training(photographs, 8, torch.device("cpu"), overrides(name, photographs, validation))
+def steps_in(seconds: float, photographs: Path, settings: list[str]) -> int:
+    """How many steps take that time of a core, on a machine that others may keep busy."""
+    training = Training(photographs, 8, torch.device("cpu"), settings)
     times = []
     for _ in range(WARM_UP + TIMED):
         begun = time.process_time()
@@ -91,27 +94,27 @@ def steps_in(seconds: float, name: str, photographs: Path, validation: Path) -> 
     return max(1, int(seconds / float(np.median(times[WARM_UP:]))))
 
 
-def folder(name: str, args: argparse.Namespace) -> Path:
-    return Path(args.out / name.replace(" ", "-"))
+def train(folder: Path, steps: int, settings: list[str]) -> None:
+    """Train by the recipe `compact` into a folder, or go on there."""
+    own = [f"out={folder}", "resume=auto", f"schedule.steps={steps}", f"schedule.boundary={steps}"]
+    own += ["output.validation=1000000", "output.pictures=0"]
+    subprocess.run([sys.executable, "-m", "models", "train", "--config", "compact", *own, *settings], check=True)
 
 
-def train(name: str, args: argparse.Namespace) -> int:
-    """Train a candidate where it is not trained yet; the steps."""
-    out = folder(name, args)
-    planned = args.out / f"{out.name}.json"
+def candidate(name: str, args: argparse.Namespace) -> Row:
+    """The row of a candidate, trained where it is not trained yet."""
+    folder = args.out / name.replace(" ", "-")
+    planned = args.out / f"{folder.name}.json"
+    settings = settings_for(CANDIDATES[name], args.photographs, args.validation)
     if not planned.exists():
-        steps = steps_in(60 * args.minutes, name, args.photographs, args.validation)
-        planned.write_text(json.dumps(steps))
+        planned.write_text(json.dumps(steps_in(60 * args.minutes, args.photographs, settings)))
     steps = int(json.loads(planned.read_text()))
-    settings = [f"out={out}", "resume=auto", f"schedule.steps={steps}", f"schedule.boundary={steps}"]
-    settings += ["output.validation=1000000", "output.pictures=0"]
-    command = [sys.executable, "-m", "models", "train", "--config", "compact"]
-    subprocess.run([*command, *settings, *overrides(name, args.photographs, args.validation)], check=True)
-    return steps
+    train(folder, steps, settings)
+    return score(name, steps, folder)
 
 
-def score(name: str, steps: int, args: argparse.Namespace) -> Row:
-    framework = load_framework(folder(name, args) / "latest", [RIVAL])
+def score(name: str, steps: int, folder: Path) -> Row:
+    framework = load_framework(folder / "latest", [RIVAL])
     tiled = TiledFramework(framework)
     gains = {degradation: degradations.measure(tiled, degradation).gain for degradation in SCORED}
     parameters = sum(parameter.numel() for parameter in framework.deblur.parameters())
@@ -141,20 +144,28 @@ def page(rows: list[Row], minutes: float) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photographs", type=Path, required=True, metavar="DIR", help="to train on")
     parser.add_argument("--validation", type=Path, required=True, metavar="DIR", help="pairs, by `models synthesize`")
+
+
+def check_folders(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    for option in ("photographs", "validation"):
+        if not getattr(args, option).is_dir():
+            parser.error(f"--{option} must name a folder, got {getattr(args, option)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_folders(parser)
     parser.add_argument("--minutes", type=number(0.01, 10**5), default=12, help="of one core, each (default: 12)")
     parser.add_argument("--candidates", nargs="+", choices=tuple(CANDIDATES), default=list(CANDIDATES), metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("runs/candidates"), metavar="DIR", help="folder for the runs")
     harness.add_results(parser)
     args = parser.parse_args()
-    for option in ("photographs", "validation"):
-        if not getattr(args, option).is_dir():
-            parser.error(f"--{option} must name a folder, got {getattr(args, option)}")
+    check_folders(parser, args)
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = [score(name, train(name, args), args) for name in tqdm(args.candidates, "candidates")]
+    rows = [candidate(name, args) for name in tqdm(args.candidates, "candidates")]
     harness.save("candidates", rows, page(rows, args.minutes), args.results)
 
 

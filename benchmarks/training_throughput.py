@@ -51,7 +51,8 @@ class Training:
         self.state = make_state(config, device)
         aligner = Aligner(config.alignment, config.data.target, device)
         self.precision = precision_of(config.optimizer, device)
-        self.objective = Objective(self.state.framework, aligner, config.losses, self.precision)
+        frozen = config.schedule.frozen
+        self.objective = Objective(self.state.framework, aligner, config.losses, self.precision, frozen)
         self.objective.prepare(STAGE)
         self.pairs = self.make()
 

@@ -26,6 +26,7 @@ from benchmarks import (
     operator,
     pictures,
     startup,
+    synthesis,
     tables,
     training_step,
 )
@@ -346,7 +347,9 @@ def test_a_step_trains():
 
 @pytest.mark.parametrize("name", candidates.CANDIDATES)
 def test_candidates_take_the_recipe_and_deblur(name):
-    config = load_config("compact", candidates.overrides(name, Path("photographs"), Path("pairs")))
+    config = load_config(
+        "compact", candidates.settings_for(candidates.CANDIDATES[name], Path("photographs"), Path("pairs"))
+    )
     framework = Framework(config.framework)
     image = torch.rand(1, 3, 40, 56)
     blur_map = torch.rand(1, 2, 40, 56) if framework.deblur.map_channels else None
@@ -354,6 +357,26 @@ def test_candidates_take_the_recipe_and_deblur(name):
     assert deblurred.shape == image.shape
     deblurred.square().mean().backward()
     assert all(bool(parameter.grad.any()) for parameter in framework.deblur.parameters())
+
+
+@pytest.mark.parametrize("name", synthesis.LEFT_OUT)
+def test_each_setting_of_synthesis_can_be_left_out(name):
+    recipe = candidates.settings_for(synthesis.NETWORK, Path("photographs"), Path("pairs"))
+    whole = load_config("compact", [*recipe, *synthesis.settings(synthesis.EVERYTHING, 2)])
+    config = load_config("compact", [*recipe, *synthesis.settings(name, 2)])
+    assert config.seed == whole.seed == 2
+    assert config.data.generator != whole.data.generator
+    assert config.framework.deblur.options["width"] == 24
+
+
+def test_what_a_setting_brings_is_told_against_chance():
+    gains = {"disks": 1.0, "light fields": 0.5}
+    rows = [synthesis.Row(synthesis.EVERYTHING, seed, {**gains, "disks": 1 + 0.1 * seed}) for seed in range(3)]
+    rows.append(synthesis.Row("noise", 0, {"disks": 0.6, "light fields": 0.75}))
+    table = synthesis.page(rows, 400)
+    assert "mean and standard deviation of 3 seeds" in table
+    assert "| everything | 1.10 ± 0.10 | 0.50 ± 0.00 |" in table
+    assert "| noise | -0.50 | +0.25 |" in table
 
 
 def test_instruction_counts_have_a_bound():

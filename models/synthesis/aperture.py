@@ -32,20 +32,36 @@ class Apertures:
         return Apertures(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def draw_apertures(generators: "list[np.random.Generator]", disks: float) -> Apertures:
-    """One of each generator, of which the part `disks` is plain."""
+def draw_apertures(
+    generators: "list[np.random.Generator]",
+    *,
+    disks: float,
+    polygons: float,
+    rings: float,
+    cut: float,
+    softness: float,
+    dispersion: float,
+) -> Apertures:
+    """One of each generator.
+
+    Args:
+        disks: part that is plain, with a trace of softness.
+        polygons, rings, cut: parts of the others that have five to nine blades, a darker middle, a cut by the rim.
+        softness: largest share of a Gaussian in the others.
+        dispersion: standard deviation of theirs, in radii.
+    """
     rows = []
     for generator in generators:
         plain = generator.random() < disks
         shape = generator.random()
         rows.append(
             (
-                0 if plain or shape < 0.4 else int(generator.integers(5, 10)),
+                0 if plain or shape < 1 - polygons else int(generator.integers(5, 10)),
                 generator.uniform(0, 2 * math.pi),
-                0.0 if plain or generator.random() < 0.7 else generator.uniform(0, 0.8),
-                0.0 if plain or generator.random() < 0.6 else generator.uniform(0, 0.8),
-                generator.uniform(0, 0.1) if plain else generator.uniform(0, 1) ** 2,
-                0.0 if plain else generator.normal(0, 0.03),
+                0.0 if plain or generator.random() < 1 - rings else generator.uniform(0, 0.8),
+                0.0 if plain or generator.random() < 1 - cut else generator.uniform(0, 0.8),
+                generator.uniform(0, 0.1) if plain else softness * generator.uniform(0, 1) ** 2,
+                0.0 if plain else generator.normal(0, dispersion),
             )
         )
     return Apertures(*torch.tensor(rows, dtype=torch.float32).T.unbind())

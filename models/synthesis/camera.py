@@ -46,12 +46,23 @@ class Cameras:
     subsampled: Tensor
 
 
-def draw_cameras(generators: Sequence[np.random.Generator], noise: float, quality: tuple[int, int]) -> Cameras:
-    """One of each generator: a third without noise, half without JPEG.
+def draw_cameras(
+    generators: Sequence[np.random.Generator],
+    *,
+    noise: float,
+    compressed: float,
+    quality: tuple[int, int],
+    tone: float,
+    sharpening: float,
+) -> Cameras:
+    """One of each generator: a third without noise, four in ten with sharpening.
 
     Args:
         noise: largest standard deviation, sRGB values of 0 … 1.
+        compressed: part with JPEG.
         quality: of JPEG, from … to.
+        tone: largest contrast of the tone curve, either way.
+        sharpening: largest strength.
     """
     rows = []
     for generator in generators:
@@ -64,9 +75,9 @@ def draw_cameras(generators: Sequence[np.random.Generator], noise: float, qualit
                 0.15 * strength * generator.random() if kind < 0.6 else 0.0,
                 strength if kind >= 0.6 else 0.0,
                 generator.uniform(0, 0.8) if generator.random() < 0.4 else 0.0,
-                generator.uniform(-0.5, 0.5),
-                generator.uniform(0, 0.6) if generator.random() < 0.4 else 0.0,
-                generator.integers(quality[0], quality[1] + 1) if generator.random() < 0.5 else 0,
+                generator.uniform(-tone, tone),
+                generator.uniform(0, sharpening) if generator.random() < 0.4 else 0.0,
+                generator.integers(quality[0], quality[1] + 1) if generator.random() < compressed else 0,
                 generator.random() < 0.5,
             )
         )

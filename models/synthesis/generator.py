@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..blur.light import to_linear
 from ..flow.warping import warp
-from .aperture import draw_apertures, kernels, rms_radius
+from .aperture import Apertures, draw_apertures, kernels, rms_radius
 from .camera import Cameras, develop, draw_cameras, photograph
 from .photographs import Original
 from .textures import Textures
@@ -44,10 +44,21 @@ class GeneratorConfig:
         slant: largest change of the circle of confusion across a layer, pixels.
         highlights: part of the samples whose brightest places are brought above white, up to 8 times.
         noise: largest standard deviation, sRGB values of 0 … 1.
+        compressed: part of the samples in JPEG, as nearly all photographs are; raw ones are not.
         quality: of JPEG, from … to.
+        tone: largest contrast of the tone curve, either way; 0 is sRGB's. No two cameras have the same, and blur
+            happened before it.
+        sharpening: largest strength of the camera's sharpening, which four in ten samples have: it follows the blur.
         full_size: part of the textures taken at the full size of their photograph. Shrunk, photographs are sharper than
             any camera makes them, and a network that sees only those oversharpens.
+        sharp: part of the blocks with edges that must be sharp in a texture: what is soft itself is no truth. 0: none.
         disks: part of the apertures that are plain disks, with a trace of softness: the kernel of the operators.
+        polygons: part of the other apertures that have five to nine blades, as lenses stopped down have.
+        rings: part of the others whose middle is darker, by spherical aberration or a mirror.
+        cut: part of the others that are cut by the rim of the lens, as in the corners of a picture.
+        softness: largest share of a Gaussian in the others, as aberrations make it.
+        dispersion: standard deviation of how much larger the kernel of blue is than that of green, and that of red
+            smaller, in radii, of the others.
         shift: largest displacement of the misaligned sharp picture, pixels. It also zooms and turns by up to a quarter
             of a hundredth for each pixel.
         exposure: largest difference of exposure of the misaligned sharp picture, as a part of its sRGB values.
@@ -62,9 +73,18 @@ class GeneratorConfig:
     slant: float = 2.5
     highlights: float = 0.25
     noise: float = 0.03
+    compressed: float = 0.5
     quality: tuple[int, ...] = (60, 95)
+    tone: float = 0.5
+    sharpening: float = 0.6
     full_size: float = 0.5
+    sharp: float = 0.5
     disks: float = 0.5
+    polygons: float = 0.6
+    rings: float = 0.3
+    cut: float = 0.4
+    softness: float = 1.0
+    dispersion: float = 0.03
     shift: float = 8.0
     exposure: float = 0.0
 
@@ -79,8 +99,17 @@ class GeneratorConfig:
             ("slant", 0, 16),
             ("highlights", 0, 1),
             ("noise", 0, 0.2),
+            ("compressed", 0, 1),
+            ("tone", 0, 1),
+            ("sharpening", 0, 2),
             ("full_size", 0, 1),
+            ("sharp", 0, 1),
             ("disks", 0, 1),
+            ("polygons", 0, 1),
+            ("rings", 0, 1),
+            ("cut", 0, 1),
+            ("softness", 0, 1),
+            ("dispersion", 0, 0.1),
             ("shift", 0, 64),
             ("exposure", 0, 0.5),
         ):
@@ -125,7 +154,7 @@ class PairGenerator:
         self.outer = -(-(crop + GRID - 1) // GRID) * GRID  # what the camera sees: JPEG's grid lies anywhere in the crop
         self.margin = max(config.reach, math.ceil(config.shift) + 2)
         self.extent = _fast_size(self.outer + 2 * self.margin)
-        self.textures = Textures(originals, self.extent, device, config.full_size)
+        self.textures = Textures(originals, self.extent, device, config.full_size, config.sharp)
 
     def batch(self, numbers: Sequence[int], misaligned: bool = True) -> dict[str, Tensor]:
         """The samples with these numbers.
@@ -159,10 +188,8 @@ class PairGenerator:
         light = to_linear(torch.stack(drawn)).unflatten(0, (len(kinds), count))
         masks = _masks(generators, count, n, device)
         levels, shares = _slices(generators, kinds, n, config, device)
-        apertures, cameras = (
-            draw_apertures(generators, config.disks).to(device),
-            _moved(draw_cameras(generators, config.noise, (config.quality[0], config.quality[1])), device),
-        )
+        apertures = _draw_apertures(generators, config).to(device)
+        cameras = _moved(_draw_cameras(generators, config), device)
         kernel = kernels(levels.flatten(1).abs(), apertures, config.reach).unflatten(1, (count, SLICES))
         sharp = _over(light * masks, masks)
         colours, coverage = light * masks * _highlights(generators, light, config.highlights), masks
@@ -208,6 +235,29 @@ def _draw_kind(generator: np.random.Generator, config: GeneratorConfig) -> _Kind
     several, in_focus, natural = generator.random(3) < (config.several, config.in_focus, config.natural)
     layers = int(generator.integers(2, config.layers + 1)) if several and config.layers > 1 else 1
     return _Kind(layers, bool(in_focus), bool(in_focus and natural))
+
+
+def _draw_apertures(generators: list[np.random.Generator], config: GeneratorConfig) -> Apertures:
+    return draw_apertures(
+        generators,
+        disks=config.disks,
+        polygons=config.polygons,
+        rings=config.rings,
+        cut=config.cut,
+        softness=config.softness,
+        dispersion=config.dispersion,
+    )
+
+
+def _draw_cameras(generators: list[np.random.Generator], config: GeneratorConfig) -> Cameras:
+    return draw_cameras(
+        generators,
+        noise=config.noise,
+        compressed=config.compressed,
+        quality=(config.quality[0], config.quality[1]),
+        tone=config.tone,
+        sharpening=config.sharpening,
+    )
 
 
 def _masks(generators: list[np.random.Generator], count: int, n: int, device: torch.device) -> Tensor:

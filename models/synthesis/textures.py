@@ -17,7 +17,6 @@ SCALES = (1.0, 0.7, 0.5, 0.35, 0.25)  # a photograph's fine detail is often soft
 BLOCK = 32  # pixels
 SHARP = 1.8  # ratio of the steepest slope to that after a Gaussian of σ 2: about 3 at a sharp edge, 1.2 at a soft one
 FLAT = 0.02  # slope after the Gaussian below which a block tells nothing of sharpness
-SHARP_PART = 0.5  # of the blocks with edges must be sharp
 TRIES = 8
 
 
@@ -36,16 +35,23 @@ class Textures:
         extent: height and width of crops, pixels.
         device: where they are kept and cropped.
         full_size: part of the crops that are tried at full size; the others at any size, as probable.
+        sharp: part of the blocks with edges that must be sharp in a crop.
 
     Raises:
         DataError: a photograph is smaller than a crop; ImageError: it does not decode.
     """
 
     def __init__(
-        self, originals: Sequence[Original], extent: int, device: torch.device, full_size: float = 0.0
+        self,
+        originals: Sequence[Original],
+        extent: int,
+        device: torch.device,
+        full_size: float = 0.0,
+        sharp: float = 0.5,
     ) -> None:
         self.extent = extent
         self.full_size = full_size
+        self.sharp = sharp
         self.photographs = [_sizes(original, extent, device) for original in originals]
         small = [original for original, sizes in zip(originals, self.photographs, strict=True) if not sizes]
         if small:
@@ -79,7 +85,7 @@ class Textures:
         rows, columns = (slice(start // BLOCK, -(-(start + self.extent) // BLOCK)) for start in (top, left))
         blocks = texture.sharpness[rows, columns]
         known = blocks[np.isfinite(blocks)]
-        return not known.size or float(known.mean()) >= SHARP_PART
+        return not known.size or float(known.mean()) >= self.sharp
 
 
 def _sizes(original: Original, extent: int, device: torch.device) -> list[Texture]:

@@ -14,7 +14,10 @@ from ..networks.blur_radius import encode_radius, radius_likelihood
 class LossConfig:
     """The options of the losses; `PUBLISHED_LOSSES` repeats the published implementation."""
 
-    eps: float = 1e-3  # of the Charbonnier loss, in the unit of the images
+    # How the deblurred image is compared with the sharp one: "charbonnier", as published, pixel by pixel, or "psnr", by
+    # the decibels of each image, so that a picture with little blur counts as much as one with strong blur.
+    deblurred: str = "charbonnier"
+    eps: float = 1e-3  # error below which less is gained by lowering it, in the unit of the images
     reblurring: float = 0.5  # weight of the reblurred image
     blur_map: float = 0.5  # weight of the blur map
     # Pixels of the blurry image that are brighter than this are left out of the reblurring: they may be clipped, and
@@ -44,10 +47,13 @@ class LossConfig:
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
         if not 0 < self.clipped <= 1:
             raise ValueError(f"clipped must be above 0 and at most 1, got {self.clipped}")
-        if self.compare not in ("magnitude", "signed"):
-            raise ValueError(f"compare must be one of 'magnitude', 'signed', got {self.compare!r}")
-        if self.blur_from not in ("sharp", "deblurred"):
-            raise ValueError(f"blur_from must be one of 'sharp', 'deblurred', got {self.blur_from!r}")
+        for name, choices in (
+            ("deblurred", ("charbonnier", "psnr")),
+            ("compare", ("magnitude", "signed")),
+            ("blur_from", ("sharp", "deblurred")),
+        ):
+            if (choice := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {choice!r}")
 
 
 PUBLISHED_LOSSES = LossConfig(seeds=0.0, compare="signed", detach_seeds=False, blur_from="deblurred", clipped=1.0)
@@ -88,10 +94,38 @@ def charbonnier(a: Tensor, b: Tensor, eps: float = 1e-3, mask: Tensor | None = N
     Raises:
         ValueError: shapes that differ: broadcasting them is hardly ever meant.
     """
+    return torch.sqrt(_masked_difference(a, b, mask).square() + eps**2).mean()
+
+
+def negative_psnr(a: Tensor, b: Tensor, eps: float = 1e-3, mask: Tensor | None = None) -> Tensor:
+    """The mean over images of 10·log₁₀(mean square of a - b + eps²), dB: the loss of NAFNet (Chen et al., ECCV 2022).
+
+    Halving the error of an image counts the same, however large it is. A mean of errors is that of the worst images.
+
+    Args:
+        a, b: of one shape, (N, …).
+        eps: an image whose error is smaller counts little, in the unit of the images.
+        mask: what (N, 1, H, W) broadcasts to their shape, multiplied with both; 0 … 1.
+
+    Returns:
+        A scalar, at least 20·log₁₀(eps).
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    return 10 * torch.log10(_masked_difference(a, b, mask).square().flatten(1).mean(1) + eps**2).mean()
+
+
+def _masked_difference(a: Tensor, b: Tensor, mask: Tensor | None) -> Tensor:
     if a.shape != b.shape:
         raise ValueError(f"a and b must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
-    difference = a - b if mask is None else a * mask - b * mask
-    return torch.sqrt(difference.square() + eps**2).mean()
+    return a - b if mask is None else a * mask - b * mask
+
+
+def _distance(deblurred: Tensor, sharp: Tensor, config: LossConfig, mask: Tensor | None) -> Tensor:
+    """What `LossConfig.deblurred` names."""
+    measure = negative_psnr if config.deblurred == "psnr" else charbonnier
+    return measure(deblurred, sharp, config.eps, mask)
 
 
 def first_stage(
@@ -108,7 +142,7 @@ def first_stage(
         Losses with the part "deblurred", and "brightness" where it counts.
     """
     config = config or LossConfig()
-    parts = {"deblurred": charbonnier(deblurred, warped_sharp, config.eps, mask)}
+    parts = {"deblurred": _distance(deblurred, warped_sharp, config, mask)}
     if config.brightness:
         parts["brightness"] = config.brightness * brightness_loss(deblurred, warped_sharp, mask)
     return _losses(**parts)
@@ -226,8 +260,8 @@ def second_stage(
     """
     config = config or LossConfig()
     parts = {
-        "deblurred": charbonnier(deblurred, warped_sharp, config.eps, mask),
-        "sharp": charbonnier(sharp, warped_deblurred, config.eps, sharp_mask),
+        "deblurred": _distance(deblurred, warped_sharp, config, mask),
+        "sharp": _distance(sharp, warped_deblurred, config, sharp_mask),
     }
     if reblurred is not None:
         parts |= _reblurring_parts(reblurred, blurry, blur_map, seeds, config, reblurred_mask)

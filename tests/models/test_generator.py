@@ -12,7 +12,7 @@ import torch
 from models.blur import disk_rms, to_linear
 from models.data.pairs import DataError
 from models.synthesis.aperture import Apertures, draw_apertures, kernels, rms_radius
-from models.synthesis.camera import Cameras, develop, jpeg, photograph
+from models.synthesis.camera import Cameras, develop, draw_cameras, jpeg, photograph
 from models.synthesis.generator import GeneratorConfig, PairGenerator
 from models.synthesis.photographs import Original
 from models.synthesis.textures import Textures, block_sharpness
@@ -117,6 +117,9 @@ def test_soft_photographs_are_left_out(originals):
     textures.photographs[0] = dark
     drawn = [textures.draw(np.random.default_rng(number)) for number in range(20)]
     assert sum(float(crop.max()) > 0 for crop in drawn) >= 19  # of each, one in 2^8 finds nothing else
+    textures.sharp = 0.0
+    drawn = [textures.draw(np.random.default_rng(number)) for number in range(20)]
+    assert sum(float(crop.max()) > 0 for crop in drawn) < 19
 
 
 def test_a_sample_depends_on_its_number_alone(generator):
@@ -194,6 +197,7 @@ def test_the_misaligned_sharp_picture_has_moved_no_farther_than_told(originals):
     [
         ({"blur": 0.0}, "blur must be from 0.5 to 64, got 0.0"),
         ({"layers": 0}, "layers must be from 1 to 8"),
+        ({"dispersion": 0.5}, "dispersion must be from 0 to 0.1, got 0.5"),
         ({"quality": (90, 60)}, r"quality must be two numbers, 1 to 100, rising, got \[90, 60\]"),
     ],
 )
@@ -207,7 +211,34 @@ def test_small_photographs_are_named(originals):
         PairGenerator(originals, GeneratorConfig(), 640, 0, CPU)
 
 
+WHOLE = {"disks": 0.5, "polygons": 0.6, "rings": 0.3, "cut": 0.4, "softness": 1.0, "dispersion": 0.03}
+
+
+def drawn_apertures(**changes):
+    return draw_apertures([np.random.default_rng(number) for number in range(200)], **{**WHOLE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("setting", "property"),
+    [("polygons", "blades"), ("rings", "ring"), ("cut", "cut"), ("softness", "softness"), ("dispersion", "dispersion")],
+)
+def test_each_property_of_apertures_can_be_left_out(setting, property):
+    most = 0.1 if setting == "softness" else 0.0  # plain disks have a trace of it
+    assert getattr(drawn_apertures(), property).abs().max() > most
+    assert getattr(drawn_apertures(**{setting: 0.0}), property).abs().max() <= most
+
+
+@pytest.mark.parametrize(
+    ("setting", "property"), [("compressed", "quality"), ("tone", "contrast"), ("sharpening", "sharpening")]
+)
+def test_each_property_of_cameras_can_be_left_out(setting, property):
+    whole = {"noise": 0.03, "compressed": 0.5, "quality": (60, 95), "tone": 0.5, "sharpening": 0.6}
+    generators = [np.random.default_rng(number) for number in range(50)]
+    assert getattr(draw_cameras(generators, **whole), property).abs().max() > 0
+    assert getattr(draw_cameras(generators, **{**whole, setting: 0}), property).abs().max() == 0
+
+
 def test_part_of_the_apertures_is_plain():
-    drawn = draw_apertures([np.random.default_rng(number) for number in range(200)], 0.5)
+    drawn = drawn_apertures()
     plain = (drawn.blades == 0) & (drawn.ring == 0) & (drawn.cut == 0) & (drawn.dispersion == 0)
     assert 0.4 < plain.float().mean() < 0.6

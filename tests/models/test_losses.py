@@ -1,5 +1,7 @@
 """The losses against their formulas."""
 
+import math
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from models.training.losses import (
     charbonnier,
     first_stage,
     found_radius,
+    negative_psnr,
     reblurred_sharp,
     second_stage,
     unclipped,
@@ -59,6 +62,27 @@ def stage(**changes):
     for name in ("mask", "sharp_mask"):
         tensors[name] = torch.randint(0, 2, (2, 1, 5, 7), generator=generator).double()
     return {**tensors, **changes}
+
+
+def test_decibels_of_each_image_count_alike():
+    a, b = pictures(2)
+    errors = (a - b).square().mean((1, 2, 3)).tolist()
+    assert negative_psnr(a, b).item() == pytest.approx(sum(10 * math.log10(e + 1e-6) for e in errors) / len(errors))
+    assert negative_psnr(a, a, eps=0.01).item() == pytest.approx(-40)
+    # Halving the error of one image gains as much as halving that of another, a hundred times worse.
+    shifts = torch.tensor([0.1, 1.0], dtype=a.dtype).reshape(2, 1, 1, 1)
+    for half in ([0.5, 1.0], [1.0, 0.5]):
+        less = shifts * torch.tensor(half, dtype=a.dtype).reshape(2, 1, 1, 1)
+        gained = negative_psnr(a, a + shifts, eps=0) - negative_psnr(a, a + less, eps=0)
+        assert gained.item() == pytest.approx(10 * math.log10(4) / 2)
+    mask = stage()["mask"]
+    assert negative_psnr(a, b, mask=mask) == negative_psnr(a * mask, b * mask)
+    with pytest.raises(ValueError, match="a and b must have the same shape"):
+        negative_psnr(a, b[:1])
+    config = LossConfig(deblurred="psnr", eps=0.01)
+    assert first_stage(a, b, config).total == negative_psnr(a, b, 0.01)
+    with pytest.raises(ValueError, match="deblurred must be one of 'charbonnier', 'psnr', got 'l1'"):
+        LossConfig(deblurred="l1")
 
 
 def test_the_first_stage():

@@ -150,18 +150,33 @@ class Framework(nn.Module):
         Raises:
             ValueError: shapes that do not fit; or the deblurring network needs a map and there is no blur map network.
         """
-        blur_map = radius = None
-        if self.deblur.map_channels:
-            if self.blur_map is None:
-                raise ValueError("this framework has no blur map network: call deblur(blurry, blur_map) with a map")
-            blur_map = self.blur_map(blurry)
-            if isinstance(self.blur_map, BlurRadiusNet):
-                radius = decode_radius(blur_map.float())
-                blur_map = self.blur_map.prior(blur_map)
-        deblurred = self.deblur(blurry, blur_map, pooled)
+        prior, radius = self.see(blurry)
+        deblurred = self.deblur(blurry, prior, pooled)
         if self.config.deblur.restrained:
             deblurred = restraint.restrain(deblurred, blurry, radius)
         return deblurred.clamp(0, 1)
+
+    def see(self, blurry: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the deblurring network is told of the blur.
+
+        Args:
+            blurry: (N, 3, H, W), 0 … 1, any size.
+
+        Returns:
+            (N, M, H, W), the map; None where the network takes none. (N, 1, H, W), the RMS radius in pixels; None where
+            the map is no radius.
+
+        Raises:
+            ValueError: the deblurring network needs a map and there is no blur map network.
+        """
+        if not self.deblur.map_channels:
+            return None, None
+        if self.blur_map is None:
+            raise ValueError("this framework has no blur map network: call deblur(blurry, blur_map) with a map")
+        blur_map = self.blur_map(blurry)
+        if isinstance(self.blur_map, BlurRadiusNet):
+            return self.blur_map.prior(blur_map), decode_radius(blur_map.float())
+        return blur_map, None
 
     @property
     def deblurring_reach(self) -> int | None:

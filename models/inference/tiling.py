@@ -2,7 +2,9 @@
 
 Neighbouring tiles share a strip. What a tile shows within `trim` pixels of its border there is not used, as the network
 cannot see beyond; between, one tile fades into the other. So tiles agree with the whole image where the trim is as wide
-as the network reaches. What a network pools over the whole image is computed once, over the whole image, before.
+as the network reaches. What a network pools over the whole image is computed once, over the whole image, before. Where
+the blur map is a radius, map, deblurring and restraint each pass over the image by themselves: what one reaches is not
+what all of them reach together, and tiles share much less.
 """
 
 import itertools
@@ -19,7 +21,7 @@ from tqdm import tqdm
 from ..core.devices import free_memory, is_out_of_memory, peak_memory
 from ..core.errors import UserError
 from ..framework import Framework
-from ..networks import BlurRadiusNet, pooled_statistics
+from ..networks import BlurRadiusNet, pooled_statistics, restraint
 from ..networks.layers import SqueezeExcite
 from .scales import HALVINGS, at_scales
 
@@ -135,7 +137,10 @@ class TiledFramework:
         self.tile = tile
         self.halvings = halvings if isinstance(framework.blur_map, BlurRadiusNet) else 0
         self.source = source
-        self._deblur = torch.compile(framework) if compiled else framework
+        self._deblur = self._compiled(framework)
+        self._see = self._compiled(self._seen)
+        self._network = self._compiled(framework.deblur)
+        self._restrain = self._compiled(restraint.restrain)
         self._bytes_per_pixel: dict[str, float] = {}
 
     def deblur(self, image: Tensor, name: str = "the image") -> Tensor:
@@ -155,6 +160,39 @@ class TiledFramework:
 
     def _deblur_once(self, image: Tensor, name: str) -> Tensor:
         """Deblur at the size that the image has."""
+        apart = isinstance(self.framework.blur_map, BlurRadiusNet) and self.framework.deblur.map_channels
+        deblurred = self._deblur_in_stages(image) if apart else self._deblur_at_once(image)
+        if not bool(deblurred.isfinite().all()):
+            diverged = f"the weights of {self.source} have diverged"
+            reason = diverged if bool(image.isfinite().all()) else "nor is the image itself"
+            raise UserError(f"{name}, deblurred, is not finite: {reason}")
+        return deblurred
+
+    def _deblur_in_stages(self, image: Tensor) -> Tensor:
+        """Map, deblurring and restraint, each over the whole image."""
+        network, of_map = self.framework.deblur, self.framework.blur_map
+        assert isinstance(of_map, BlurRadiusNet)
+        seen = self._tiled("blur map", self._see, [image], of_map.channels + 1, of_map.reach, of_map.multiple)
+        blur_map, radius = seen[:-1], seen[-1:]
+        pooled = pooled_statistics(image[None], blur_map[None]).to(self.device) if self._pools else None
+        reach = USUAL_REACH if network.reach is None else network.reach
+        images = [image, blur_map]
+        deblurred = self._tiled("deblurring", self._network, images, 3, reach, network.multiple, pooled)
+        if self.framework.config.deblur.restrained:
+            images = [deblurred, image, radius]
+            deblurred = self._tiled("restraint", self._restrain, images, 3, restraint.REACH, restraint.MULTIPLE)
+        with torch.inference_mode():
+            return deblurred.clamp_(0, 1)
+
+    def _seen(self, image: Tensor) -> Tensor:
+        """`Framework.see`: map and radius."""
+        blur_map, radius = self.framework.see(image)
+        assert blur_map is not None
+        assert radius is not None
+        return torch.cat([blur_map, radius], dim=1)
+
+    def _deblur_at_once(self, image: Tensor) -> Tensor:
+        """All of it tile by tile: a map of many channels would be larger than the image."""
         map_reach = self.framework.blur_map.reach if self.framework.blur_map else 0
         reach = self.framework.deblurring_reach
         if reach is None:
@@ -165,12 +203,7 @@ class TiledFramework:
             return self._joined("deblurring", self._deblur, [image], 3, layout, pooled)
 
         probe = self._probe("deblur", lambda part: self.framework(part), [image])
-        deblurred = self._fitting(whole, image, probe, reach, self.framework.multiple)
-        if not bool(deblurred.isfinite().all()):
-            diverged = f"the weights of {self.source} have diverged"
-            reason = diverged if bool(image.isfinite().all()) else "nor is the image itself"
-            raise UserError(f"{name}, deblurred, is not finite: {reason}")
-        return deblurred
+        return self._fitting(whole, image, probe, reach, self.framework.multiple)
 
     def reblur(self, deblurred: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """The deblurred image blurred again to be as the blurry one, and the blur that the reblurring network found.
@@ -192,11 +225,7 @@ class TiledFramework:
             found = network(deblurred, image)
             return torch.cat([found.image, found.radius], dim=1)
 
-        def whole(layout: Layout) -> Tensor:
-            return self._joined("reblurring", reblurred, [deblurred, image], 4, layout)
-
-        probe = self._probe("reblur", reblurred, [deblurred, image])
-        both = self._fitting(whole, image, probe, network.reach, network.multiple)
+        both = self._tiled("reblurring", reblurred, [deblurred, image], 4, network.reach, network.multiple)
         return both[:3], both[3:]
 
     @property
@@ -225,12 +254,7 @@ class TiledFramework:
         """`map_radius` at the size that the image has."""
         network = self.framework.blur_map
         assert isinstance(network, BlurRadiusNet)
-
-        def whole(layout: Layout) -> Tensor:
-            return self._joined("blur radius", self.framework.blur_radius, [image], 1, layout)
-
-        probe = self._probe("map_radius", self.framework.blur_radius, [image])
-        return self._fitting(whole, image, probe, network.reach, network.multiple)
+        return self._tiled("blur radius", self.framework.blur_radius, [image], 1, network.reach, network.multiple)
 
     def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:
         """The blur of an image: of its map where that is a radius, else what the reblurring network finds.
@@ -263,6 +287,28 @@ class TiledFramework:
             means = pooled_statistics(weights * part, weights * self.framework.blur_map(part).float())
             total = total + means.double().cpu() * weights.numel()
         return (total / image[0].numel()).float().to(self.device)
+
+    def _compiled(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        compiled: Callable[..., Tensor] = torch.compile(function) if self.compiled else function
+        return compiled
+
+    def _tiled(
+        self,
+        description: str,
+        function: Callable[..., Tensor],
+        images: Sequence[Tensor],
+        channels: int,
+        reach: int,
+        multiple: int,
+        *arguments: Tensor | None,
+    ) -> Tensor:
+        """(channels, H, W), the function in the largest tiles that fit into memory."""
+
+        def whole(layout: Layout) -> Tensor:
+            return self._joined(description, function, images, channels, layout, *arguments)
+
+        probe = self._probe(description, lambda *parts: function(*parts, *arguments), images)
+        return self._fitting(whole, images[0], probe, reach, multiple)
 
     def _joined(
         self,

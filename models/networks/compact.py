@@ -39,8 +39,8 @@ class GatedBlock(nn.Module):
 
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
         spatial = _gate(self.dwconv(self.expand1(self.norm1(x)))) * self.prior(prior)
-        x = x + self.project1(spatial) * self.scale1
-        return x + self.project2(_gate(self.expand2(self.norm2(x)))) * self.scale2
+        x = _added(x, spatial, self.project1, self.scale1)
+        return _added(x, _gate(self.expand2(self.norm2(x))), self.project2, self.scale2)
 
 
 class CompactNet(DeblurringNetwork):
@@ -99,6 +99,7 @@ class CompactNet(DeblurringNetwork):
         # Norms and 1×1 convolutions read the channels of a pixel: with those side by side a CPU is a third faster.
         patches = patches.contiguous(memory_format=torch.channels_last)
         x, prior = self.first(patches), F.relu(self.prior(patches))
+        x = x.to(self.first.weight.dtype)  # sums of blocks stay exact under autocast
         skips = []
         for stage, down in zip(self.encoder, self.down, strict=True):
             x = stage(x, prior)
@@ -123,6 +124,13 @@ class _Stage(nn.Module):
         for block in self.blocks:
             x = block(x, prior)
         return x
+
+
+def _added(x: Tensor, part: Tensor, project: nn.Conv2d, scale: Tensor) -> Tensor:
+    """x + project(part) · scale, with a 1×1 convolution. Its weights are scaled: they are fewer than pixels."""
+    assert project.bias is not None
+    projected = F.conv2d(part, project.weight * scale[..., None], project.bias * scale.flatten())
+    return projected.add_(x) if projected.dtype == x.dtype else x + projected
 
 
 def _gate(x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Tiles agree with the whole image, and memory that runs out makes them smaller."""
 
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -71,6 +72,30 @@ def test_tiles_agree_with_the_whole(network, image):
     assert whole.std() > 0.01
     tiled = TiledFramework(made, tile=144)
     assert (tiled.deblur(image) - whole).abs().max() < AGREEMENT
+
+
+@pytest.mark.parametrize(("network", "restrained"), [("compact", True), ("compact", False), ("unet", False)])
+def test_stages_in_tiles_agree_with_the_whole(network, restrained):
+    """A map that is a radius passes over the image by itself, and so does restraint."""
+    torch.manual_seed(0)
+    radius = BlurMapConfig(width=4, blocks=0, form="radius", doubt=0.5)
+    deblur = dataclasses.replace(NETWORKS[network], restrained=restrained)
+    made = Framework(FrameworkConfig(blur_map=radius, deblur=deblur, reblur=None)).eval()
+    noise = torch.rand(3, 160, 900, generator=torch.Generator().manual_seed(1))
+    image = noise * torch.linspace(0, 1, 900)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(1.4)
+        whole = made(image[None])[0]
+    assert (whole - image).std() > 0.01
+    reaches = [made.blur_map.reach, made.deblur.reach]
+    tile = tiling._rounded_up(2 * (2 * max(reaches) + tiling.FADE), 16)
+    assert tile < 2 * (2 * made.deblurring_reach + tiling.FADE)  # too small for all at once to agree
+    found = TiledFramework(made, tile=tile).deblur(image)
+    assert (found - whole).abs().max() < AGREEMENT
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert found.stride(0) == 1
 
 
 @pytest.mark.parametrize("network", ["unet", "own"])

@@ -57,21 +57,25 @@ def cuobjdump() -> str | None:
 
 
 def parse(listing: str) -> dict[str, list[Instruction]]:
-    """The instructions of each function in a listing by `cuobjdump -sass`."""
+    """The instructions of each function in a listing by `cuobjdump -sass`.
+
+    A call under a condition counts as a branch: for sm_80 loops are left by one that never returns.
+    """
     functions = {}
     for text in re.split(r"Function : ", listing)[1:]:
         lines = re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(@!?U?P\w+\s+)?(\w+)(\S*)([^;]*);", text)
         functions[text.split()[0]] = [
-            Instruction(
-                int(address, 16),
-                opcode,
-                branch_target(opcode, modifiers + rest),
-                modifiers.rstrip(";"),
-                bool(predicate) or (opcode == "BRA" and bool(re.search(r"\bU?P\d", rest))),
-            )
+            instruction(int(address, 16), bool(predicate), opcode, modifiers, rest)
             for address, predicate, opcode, modifiers, rest in lines
         ]
     return functions
+
+
+def instruction(address: int, predicate: bool, opcode: str, modifiers: str, rest: str) -> Instruction:
+    if opcode == "CALL" and predicate:
+        opcode = "BRA"
+    conditional = predicate or (opcode == "BRA" and bool(re.search(r"\bU?P\d", rest)))
+    return Instruction(address, opcode, branch_target(opcode, modifiers + rest), modifiers.rstrip(";"), conditional)
 
 
 def branch_target(opcode: str, rest: str) -> int | None:

@@ -30,7 +30,8 @@ from emulation import accesses, emulator, problems
 from emulation.accesses import Executed
 
 RESULTS = cuda_resources.ROOT / "benchmarks" / "results"
-ARCHITECTURE = 90  # whose instructions are counted, and taken for all
+ARCHITECTURES = (75, 80, 90, 100, 120)  # whose instructions are counted
+SHOWN = 90  # whose counts are shown in full
 DTYPE = torch.float32
 # Whole tiles of every tuned kernel, of which one lies far from all borders.
 HEIGHT, WIDTH = 72, 800
@@ -50,6 +51,7 @@ class Gpu(NamedTuple):
     """Rates by NVIDIA's data sheets; the clock is what their rate of float32 takes."""
 
     name: str
+    architecture: int
     multiprocessors: int
     gigahertz: float
     gigabytes_per_s: float
@@ -57,12 +59,12 @@ class Gpu(NamedTuple):
 
 
 GPUS = (
-    Gpu("T4", 40, 1.58, 320, 64),
-    Gpu("A100 80 GB", 108, 1.41, 2039, 64),
-    Gpu("H100 SXM", 132, 1.98, 3350, 128),
-    Gpu("H200", 132, 1.98, 4800, 128),
-    Gpu("B200", 148, 1.98, 8000, 128),
-    Gpu("RTX 5090", 170, 2.41, 1792, 128),
+    Gpu("T4", 75, 40, 1.58, 320, 64),
+    Gpu("A100 80 GB", 80, 108, 1.41, 2039, 64),
+    Gpu("H100 SXM", 90, 132, 1.98, 3350, 128),
+    Gpu("H200", 90, 132, 1.98, 4800, 128),
+    Gpu("B200", 100, 148, 1.98, 8000, 128),
+    Gpu("RTX 5090", 120, 170, 2.41, 1792, 128),
 )
 WARP = 32
 ISSUED = 4  # instructions of a warp, of a multiprocessor and cycle
@@ -220,6 +222,9 @@ class Kernel(NamedTuple):
     missed: float
 
 
+Counts = dict[int, dict[str, Kernel]]  # by architecture and kernel, in words
+
+
 def kernel(code: Sequence[Instruction], executed: Executed, pixels: float) -> Kernel:
     """Of the kernel's disassembly and its counts, `pixels` being those of a thread."""
     blocks = blocks_of(code)
@@ -268,21 +273,26 @@ def build(folder: Path) -> Path:
     return accesses.build([*problems.KERNELS, problems.DRIVER], folder / "driver", flags)
 
 
-def measure() -> dict[str, Kernel]:
-    """By kernel, in words: the tuned ones, in float32."""
+def disassemble(folder: Path, architecture: int) -> dict[str, list[Instruction]]:
+    """By kernel, in words: the code of what was compiled into a folder for an architecture."""
+    cubins = sorted(folder.glob(f"*.sm_{architecture}.cubin"))
+    code = {symbol: function for one in cubins for symbol, function in cuda_instructions.disassemble(one).items()}
+    return dict(zip(cuda_resources.spoken(list(code)), code.values(), strict=True))
+
+
+def measure(architectures: Sequence[int] = ARCHITECTURES) -> Counts:
+    """The tuned kernels, in float32."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cuda_resources.compile_all(folder, [ARCHITECTURE], [DTYPE])
-        code = {
-            symbol: function
-            for cubin in sorted(folder.iterdir())
-            for symbol, function in cuda_instructions.disassemble(cubin).items()
-        }
+        cuda_resources.compile_all(folder, architectures, [DTYPE])
+        code = {architecture: disassemble(folder, architecture) for architecture in architectures}
         executed = count(build(folder), CASES)
-    spoken = dict(zip(cuda_resources.spoken(list(code)), code.values(), strict=True))
     return {
-        name: kernel(spoken[name], one, HEIGHT * WIDTH / (one.blocks * one.threads))
-        for name, one in sorted(executed.items())
+        architecture: {
+            name: kernel(of_kernel[name], one, HEIGHT * WIDTH / (one.blocks * one.threads))
+            for name, one in sorted(executed.items())
+        }
+        for architecture, of_kernel in code.items()
     }
 
 
@@ -326,7 +336,8 @@ class Prediction(NamedTuple):
     times_floor: tuple[float, float]  # the time of the memory for each input and each result once
 
 
-def predict(gpu: Gpu, kernels: dict[str, Kernel], operation: Operation, pass_: str) -> Prediction:
+def predict(gpu: Gpu, counts: Counts, operation: Operation, pass_: str) -> Prediction:
+    kernels = counts[gpu.architecture]
     names = operation.forward + (operation.backward if pass_ == "forward+backward" else ())
     floor = floor_bytes(SHAPE, DTYPE, pass_, operation.parameter_channels) / gpu.gigabytes_per_s / 1e6
     least, most = (max(floor, sum(milliseconds(gpu, kernels[name], issue) for name in names)) for issue in ISSUE)
@@ -335,7 +346,7 @@ def predict(gpu: Gpu, kernels: dict[str, Kernel], operation: Operation, pass_: s
 
 LEGEND = f"""\
 **Predicted, not measured.** Each kernel ran on the stand-in for the execution model, which counts what a block inside
-the image does; the disassembly for sm_{ARCHITECTURE} tells the instructions. A pixel of a colour image in float32:
+the image does; the disassembly tells the instructions. A pixel of a colour image in float32, on sm_{SHOWN}:
 
 - **instructions** that a thread executes, the fewest that do what was counted; of these, **floats** (multiply-adds,
   sums, products) and **special** ones (2^x, 1/x);
@@ -347,7 +358,8 @@ the image does; the disassembly for sm_{ARCHITECTURE} tells the instructions. A 
 """
 
 
-def page(kernels: dict[str, Kernel]) -> str:
+def page(counts: Counts) -> str:
+    kernels = counts[SHOWN]
     heads = ["kernel", *(f"{head}:" for head in ("instructions", "floats", "special", "wavefronts", "times"))]
     heads += ["sectors:", "times:", "missed:"]
     rows = [
@@ -363,16 +375,22 @@ def page(kernels: dict[str, Kernel]) -> str:
         for name, k in kernels.items()
     ]
     parts = [f"# What the CUDA kernels would take\n\n{LEGEND}\n{harness.markdown(heads, rows)}\n"]
+    rows = [
+        [f"`{name}`", *(f"{of[name].instructions:.0f} ({100 * of[name].missed:.0f} %)" for of in counts.values())]
+        for name in kernels
+    ]
+    table = harness.markdown(["kernel", *(f"sm_{architecture}:" for architecture in counts)], rows)
+    parts.append(f"## Instructions a pixel, by architecture\n\nIn brackets what is missed.\n\n{table}\n")
     least, most = ISSUE
     parts.append(
         f"## Times\n\n{' × '.join(map(str, SHAPE))}, **predicted** for {100 * most:.0f} to {100 * least:.0f} % of the "
         "instructions that a multiprocessor can issue, in milliseconds, and in multiples of the floor: each input and "
-        "each result once, at the memory's rate. The instructions of sm_90 are taken for all. States are taken to "
-        "stay in the second-level cache, and launches to cost nothing.\n"
+        "each result once, at the memory's rate. States are taken to stay in"
+        " the second-level cache, and launches to cost nothing.\n"
     )
     heads = ["GPU", *(f"{operation.name}, {pass_}:" for operation in OPERATIONS for pass_ in PASSES)]
     rows = [
-        [gpu.name, *(spoken(predict(gpu, kernels, operation, pass_)) for operation in OPERATIONS for pass_ in PASSES)]
+        [gpu.name, *(spoken(predict(gpu, counts, operation, pass_)) for operation in OPERATIONS for pass_ in PASSES)]
         for gpu in GPUS
     ]
     parts.append(harness.markdown(heads, rows) + "\n")
@@ -386,14 +404,16 @@ def spoken(prediction: Prediction) -> str:
     return f"{least:.3f} … {most:.3f} ({times:.1f} … {at_most:.1f}×)"
 
 
-def regressions(earlier: dict[str, dict[str, float]], now: dict[str, Kernel]) -> list[str]:
+def regressions(earlier: dict[str, dict[str, dict[str, float]]], now: Counts) -> list[str]:
     """What has become over 5 % more than before, in words."""
     names = ("instructions", "wavefronts", "sectors")
     return [
-        f"{kernel}: {earlier[kernel][name]:.4g} → {getattr(now[kernel], name):.4g} {name}"
-        for kernel in sorted(earlier.keys() & now.keys())
+        f"{kernel} on sm_{architecture}: {before[kernel][name]:.4g} → {getattr(kernels[kernel], name):.4g} {name}"
+        for architecture, kernels in now.items()
+        for before in [earlier.get(f"sm_{architecture}", {})]
+        for kernel in sorted(before.keys() & kernels.keys())
         for name in names
-        if getattr(now[kernel], name) > TOLERATED * earlier[kernel][name]
+        if getattr(kernels[kernel], name) > TOLERATED * before[kernel][name]
     ]
 
 
@@ -404,16 +424,19 @@ def main() -> None:
     if cuda_resources.nvcc() is None or cuda_instructions.cuobjdump() is None or emulator.compiler() is None:
         print("nvcc, cuobjdump and g++ are needed: nothing was counted")
         return
-    kernels = measure()
-    text = page(kernels)
+    counts = measure()
+    text = page(counts)
     print(text)
     file = RESULTS / "cuda-predictions.json"
-    if file.exists() and (worse := regressions(json.loads(file.read_text())["kernels"], kernels)):
+    if file.exists() and (worse := regressions(json.loads(file.read_text())["kernels"], counts)):
         print("More than before:", *worse, sep="\n")
     if not arguments.no_save:
         (RESULTS / "cuda-predictions.md").write_text(text)
         counted = {
-            name: {field: round(value, 4) for field, value in k._asdict().items()} for name, k in kernels.items()
+            f"sm_{architecture}": {
+                name: {field: round(value, 4) for field, value in k._asdict().items()} for name, k in kernels.items()
+            }
+            for architecture, kernels in counts.items()
         }
         file.write_text(json.dumps({"nvcc": cuda_instructions.release(), "kernels": counted}, indent=1) + "\n")
 

@@ -136,6 +136,9 @@ def spoken_name(demangled: str) -> str:
     # Shapes follow from what stands before them.
     arguments = [argument for argument in arguments if not re.match(r"\w*Shape<", argument)]
     arguments.sort(key=lambda a: 0 if "Family" in a or "<" in a else 1 if a in SCALARS.values() else 2)
+    scalars = [argument for argument in arguments if argument in SCALARS.values()]
+    if len(set(scalars)) == 1:  # image and parameters of one type, the rule
+        arguments = [a for i, a in enumerate(arguments) if a not in scalars or a not in arguments[:i]]
     words = [
         re.sub(
             r"^(?:Sampled)?(\w+)Family(?:<(.*)>)?$",

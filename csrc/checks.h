@@ -90,7 +90,7 @@ inline KernelOptions check_kernel(std::string_view family,
 }
 
 // `tensor` is [N, channels, H, W] like `like`; channels < 0 stands for any.
-inline void check_like(const Tensor& tensor, const char* name, const Tensor& like, int64_t channels) {
+inline void check_shape(const Tensor& tensor, const char* name, const Tensor& like, int64_t channels) {
   require(tensor.dim() == 4, name, " must have 4 dimensions, got ", tensor.dim());
   const Size size = size_of(tensor), expected = size_of(like);
   require(size.batch == expected.batch && size.height == expected.height && size.width == expected.width &&
@@ -100,6 +100,11 @@ inline void check_like(const Tensor& tensor, const char* name, const Tensor& lik
           Radii{expected.batch, channels < 0 ? expected.channels : channels, expected.height, expected.width},
           ", got ",
           shape_of(tensor));
+}
+
+// The same, of its type and on its device.
+inline void check_like(const Tensor& tensor, const char* name, const Tensor& like, int64_t channels) {
+  check_shape(tensor, name, like, channels);
   require(tensor.scalar_type() == like.scalar_type(),
           name,
           " must be ",
@@ -131,9 +136,18 @@ inline void check_parameters(const Tensor& parameters,
   if (has_weights) check_like(*weights, "weights", parameters, kernel.radii_count + 1);
 }
 
-// `image`, or the gradient of the output, which has its shape.
+// `image`, or the gradient of the output, which has its shape. Beside parameters of 16 bits it may be Float: under
+// autocast networks give such maps, and a picture has more than 8 bits.
 inline void check_image(const Tensor& image, const char* name, const Blur& blur) {
-  check_like(image, name, blur.parameters, -1);
+  check_shape(image, name, blur.parameters, -1);
+  const ScalarType type = blur.parameters.scalar_type();
+  require(image.scalar_type() == type || (image.scalar_type() == ScalarType::Float && is_16_bit(type)),
+          name,
+          " must be ",
+          toString(type),
+          is_16_bit(type) ? " or Float, got " : ", got ",
+          toString(image.scalar_type()));
+  require(image.device() == blur.parameters.device(), name, " must be on the device of parameters");
   require(blur.padding != Padding::kReflect || image.numel() == 0 ||
               std::min(image.size(2), image.size(3)) > blur.kernel.radius(),
           "reflect padding needs an image larger than the radius ",

@@ -5,7 +5,7 @@
 //   compute_type(type)           in which its kernels write results for tensors of a type;
 //   readable(tensor)             the tensor as its kernels can read it;
 //   advise(tensor)               tells the system what the fresh memory of a result is for;
-//   with_launcher(blur, size, f) calls f with a launcher for the type of the parameters.
+//   with_launcher(blur, image, f) calls f with a launcher for the types of image and parameters.
 // A launcher, whose tensors are readable or results:
 //   gather(image, output), scatter(image, output)
 //   parameter_gradients(image, grad, results)           of a gather from `image`, whose output has the gradient `grad`
@@ -151,7 +151,7 @@ class Operators {
   // Calls f with the device's launcher, if there is an element.
   template <class F>
   static void with_launcher(const Blur& blur, const Tensor& image, const F& f) {
-    if (image.numel() > 0) Device::with_launcher(blur, size_of(image), f);
+    if (image.numel() > 0) Device::with_launcher(blur, image, f);
   }
 
   // [N, channels, H, W] in the type of computation; without elements where it is not wanted.

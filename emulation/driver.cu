@@ -1,6 +1,7 @@
 // Runs problems through the CUDA engine's launchers. Reads them from standard input one after another and writes each
 // one's results to standard output:
-//   problem: 10 numbers (dtype, N, C, H, W, padding, family, square, normalization, radii), the radii, then the tensors
+//   problem: 11 numbers (dtypes of images and parameters, N, C, H, W, padding, family, square, normalization, radii),
+//   the radii, then the tensors
 //            of Operators::run in order. A number is an int64.
 //   tensor:  4 strides, offset and size of its storage in elements; then, of an input, the storage itself. The result
 //            is the whole storage, filled with bytes 0xFF where nothing was written. Size 0: not wanted.
@@ -93,38 +94,42 @@ class Tensor {
 constexpr int64_t kLimit = REBLUR_EMULATION_STATES_BYTES;
 
 // Memory for what passes between kernels.
-template <class T>
+template <class Value>
 class Workspace {
  public:
   Workspace(const KernelOptions& kernel, const Size& size)
-      : layout_(kernel, size, sizeof(Accumulation<T>), kLimit),
-        states_(allocate<Accumulation<T>>(layout_.elements())),
+      : layout_(kernel, size, sizeof(Value), kLimit),
+        states_(allocate<Value>(layout_.elements())),
         reach_(allocate<int>(reach_tiles(size))),
-        canvas_(allocate<Accumulation<T>>(size.batch * size.channels * (size.height + 2 * kernel.radius()) *
-                                          (size.width + 2 * kernel.radius()))) {}
+        canvas_(allocate<Value>(size.batch * size.channels * (size.height + 2 * kernel.radius()) *
+                                (size.width + 2 * kernel.radius()))) {}
 
-  States<T> states() const { return {layout_, states_.get(), reach_.get()}; }
-  Accumulation<T>* canvas() const { return canvas_.get(); }
+  States<Value> states() const { return {layout_, states_.get(), reach_.get()}; }
+  Value* canvas() const { return canvas_.get(); }
 
  private:
   StatesLayout layout_;
-  Memory<Accumulation<T>> states_;
+  Memory<Value> states_;
   Memory<int> reach_;
-  Memory<Accumulation<T>> canvas_;
+  Memory<Value> canvas_;
 };
 
-template <class T>
+template <class T, class P>
 struct Operators {
-  Problem<T> problem;
+  Problem<P> problem;
   Size size;
   Padding padding;
 
   void run() {
-    const auto image = Tensor<T>::input(), parameters = Tensor<T>::input(), weights = Tensor<T>::input();
-    const auto grad_output = Tensor<T>::input(), grad_class_weights = Tensor<T>::input();
-    const Tensor<T> output, grad_image, grad_parameters, grad_weights;
-    const Tensor<T> grad_image_alone, grad_parameters_alone, grad_weights_alone;
-    const Tensor<T> class_weights, class_weights_grad_parameters, class_weights_grad_weights;
+    const auto image = Tensor<T>::input();
+    const auto parameters = Tensor<P>::input(), weights = Tensor<P>::input();
+    const auto grad_output = Tensor<T>::input();
+    const auto grad_class_weights = Tensor<P>::input();
+    const Tensor<T> output, grad_image;
+    const Tensor<P> grad_parameters, grad_weights;
+    const Tensor<T> grad_image_alone;
+    const Tensor<P> grad_parameters_alone, grad_weights_alone;
+    const Tensor<P> class_weights, class_weights_grad_parameters, class_weights_grad_weights;
     problem.parameters[0] = parameters.readable();
     problem.parameters[1] = weights.readable();
     const Rows rows = all_rows(size);
@@ -133,14 +138,14 @@ struct Operators {
     check(launch_gather(problem, gather, nullptr), "gather");
 
     // Everything, as when all gradients are wanted.
-    const Workspace<T> together(problem.kernel, size), apart(problem.kernel, size);
-    ParameterGradientsArguments<T> gradients = {size,
-                                                rows,
-                                                padding,
-                                                image.readable(),
-                                                grad_output.readable(),
-                                                {grad_parameters.planes(), grad_weights.planes()},
-                                                {}};
+    const Workspace<Accumulation<T>> together(problem.kernel, size), apart(problem.kernel, size);
+    ParameterGradientsArguments<T, P> gradients = {size,
+                                                   rows,
+                                                   padding,
+                                                   image.readable(),
+                                                   grad_output.readable(),
+                                                   {grad_parameters.planes(), grad_weights.planes()},
+                                                   {}};
     ScatterArguments<T> scatter = {
         size, rows, padding, together.states(), grad_output.readable(), grad_image.planes(), together.canvas()};
     check(launch_gather_gradients(problem, gradients, scatter, nullptr), "gather gradients");
@@ -158,37 +163,37 @@ struct Operators {
     check(launch_states_and_scatter(problem, scatter, nullptr), "scatter alone");
 
     if (!problem.kernel.is_analytic()) {
-      const ClassWeightsArguments<T> public_weights = {size, class_weights.planes()};
+      const ClassWeightsArguments<P> public_weights = {size, class_weights.planes()};
       check(launch_class_weights(problem, public_weights, nullptr), "class weights");
-      const ClassWeightsGradientsArguments<T> weights_gradients = {
+      const ClassWeightsGradientsArguments<P> weights_gradients = {
           size,
           grad_class_weights.readable(),
           {class_weights_grad_parameters.planes(), class_weights_grad_weights.planes()}};
       check(launch_class_weights_gradients(problem, weights_gradients, nullptr), "class weights gradients");
     }
 
-    for (const Tensor<T>* result : {&output,
-                                    &grad_image,
-                                    &grad_parameters,
-                                    &grad_weights,
-                                    &grad_image_alone,
-                                    &grad_parameters_alone,
-                                    &grad_weights_alone,
-                                    &class_weights,
-                                    &class_weights_grad_parameters,
-                                    &class_weights_grad_weights})
-      result->write();
+    const auto write = [](const auto&... results) { (results.write(), ...); };
+    write(output,
+          grad_image,
+          grad_parameters,
+          grad_weights,
+          grad_image_alone,
+          grad_parameters_alone,
+          grad_weights_alone,
+          class_weights,
+          class_weights_grad_parameters,
+          class_weights_grad_weights);
   }
 };
 
-template <class T>
+template <class T, class P>
 void run(const int64_t* header) {
-  Operators<T> operators = {
-      {{static_cast<FamilyName>(header[6]), int(header[9]), {}, header[7] != 0, static_cast<Normalization>(header[8])},
+  Operators<T, P> operators = {
+      {{static_cast<FamilyName>(header[7]), int(header[10]), {}, header[8] != 0, static_cast<Normalization>(header[9])},
        {}},
-      {header[1], header[2], header[3], header[4]},
-      static_cast<Padding>(header[5])};
-  for (int n = 0; n < header[9]; ++n) {
+      {header[2], header[3], header[4], header[5]},
+      static_cast<Padding>(header[6])};
+  for (int n = 0; n < header[10]; ++n) {
     int64_t radius;
     read_or_exit(&radius, sizeof(radius));
     operators.problem.kernel.radii[n] = int(radius);
@@ -199,11 +204,11 @@ void run(const int64_t* header) {
 }  // namespace
 
 int main() {
-  int64_t header[10];
+  int64_t header[11];
   while (read(header, sizeof(header))) {
-#define RUN(T) \
-  if (header[0] == kCode<T>) run<T>(header);
-    REBLUR_FOR_EACH_SCALAR(RUN)
+#define RUN(T, P) \
+  if (header[0] == kCode<T> && header[1] == kCode<P>) run<T, P>(header);
+    REBLUR_FOR_EACH_PAIR(RUN)
 #undef RUN
   }
 }

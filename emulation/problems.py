@@ -16,7 +16,7 @@ from reblur_ops.families import Kernel
 
 DRIVER = Path(__file__).parent / "driver.cu"
 KERNELS = sorted((emulator.ROOT / "csrc" / "cuda").glob("*.cu"))
-# In the order of the driver's numbers, as CUDA sources name them.
+# In the order of the driver's numbers and of REBLUR_SCALARS, as CUDA sources name them.
 SCALARS = {
     torch.float32: "float",
     torch.float64: "double",
@@ -33,12 +33,17 @@ CHANNELS = [3, 1, 2, 5]
 
 def only(dtypes: Sequence[torch.dtype]) -> str:
     """The compiler's flag by which CUDA sources are compiled for these types alone."""
-    return f"-DREBLUR_FOR_EACH_SCALAR(f)={' '.join(f'f({SCALARS[dtype]})' for dtype in dtypes)}"
+    return f"-DREBLUR_SCALARS={sum(1 << DTYPES.index(dtype) for dtype in dtypes)}"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A problem by its options; `tensors` makes it."""
+    """A problem by its options; `tensors` makes it.
+
+    Attributes:
+        dtype: of the parameters, and of the image unless `autocast`.
+        autocast: whether the image is float32 all the same.
+    """
 
     dtype: torch.dtype
     height: int
@@ -51,11 +56,12 @@ class Case:
     normalize: str = "softmax"
     padding: str = "zeros"
     layout: str = "contiguous"
+    autocast: bool = False
 
     def __str__(self) -> str:
         shape = "x".join(map(str, (self.batch, self.channels, self.height, self.width)))
         radii = "1..7" if self.radii == PUBLISHED_RADII else ",".join(map(str, self.radii))
-        dtype = str(self.dtype).removeprefix("torch.")
+        dtype = "float32×" * self.autocast + str(self.dtype).removeprefix("torch.")
         options = (self.support, self.normalize, self.padding, self.layout)
         return "-".join([self.family, radii, dtype, shape, *options])
 
@@ -64,12 +70,20 @@ class Case:
         return Kernel(self.family, self.radii, self.support, self.normalize)
 
     @property
+    def image_dtype(self) -> torch.dtype:
+        return torch.float32 if self.autocast else self.dtype
+
+    @property
+    def dtypes(self) -> set[torch.dtype]:
+        return {self.dtype, self.image_dtype}
+
+    @property
     def is_analytic(self) -> bool:
         return self.family in ("gaussian", "disk")
 
 
 class Tensors(NamedTuple):
-    """The tensors of a case, in its dtype and layout. Those that its family has not have no channels."""
+    """The tensors of a case, in its dtypes and layout. Those that its family has not have no channels."""
 
     image: Tensor
     parameters: Tensor
@@ -97,7 +111,10 @@ def tensors(case: Case) -> Tensors:
         randn(case.channels),
         randn(0 if case.is_analytic else (radius + 1) * (radius + 2) // 2),
     )
-    return Tensors(*(strided(t.shape, case.dtype, case.layout).copy_(t.to(case.dtype)) for t in made))
+    dtypes = (case.image_dtype, case.dtype, case.dtype, case.image_dtype, case.dtype)
+    return Tensors(
+        *(strided(t.shape, dtype, case.layout).copy_(t.to(dtype)) for t, dtype in zip(made, dtypes, strict=True))
+    )
 
 
 def strided(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> Tensor:
@@ -131,7 +148,7 @@ def result_tensors(case: Case, given: Tensors) -> dict[str, Tensor]:
         "class_weights_grad_parameters": given.parameters if given.grad_class_weights.shape[1] else given.weights,
         "class_weights_grad_weights": given.weights,
     }
-    return {name: strided(like.shape, case.dtype, case.layout) for name, like in likes.items()}
+    return {name: strided(like.shape, like.dtype, case.layout) for name, like in likes.items()}
 
 
 def run(program: Path, given: list[tuple[Case, Tensors]], **orders: str) -> list[dict[str, Tensor]]:
@@ -150,7 +167,8 @@ def run(program: Path, given: list[tuple[Case, Tensors]], **orders: str) -> list
 
 
 def encode(case: Case, given: Tensors) -> bytes:
-    numbers = [DTYPES.index(case.dtype), *given.image.shape, PADDINGS.index(case.padding)]
+    numbers = [DTYPES.index(case.image_dtype), DTYPES.index(case.dtype), *given.image.shape]
+    numbers += [PADDINGS.index(case.padding)]
     numbers += [FAMILIES.index(case.family), int(case.support == "square"), NORMALIZATIONS.index(case.normalize)]
     numbers += [len(case.radii), *case.radii]
     inputs = [_header(tensor) + (_storage(tensor) if tensor.shape[1] else b"") for tensor in given]
@@ -185,8 +203,17 @@ def _header(tensor: Tensor) -> bytes:
 
 def all_cases(dtypes: Sequence[torch.dtype] = DTYPES) -> list[Case]:
     """Every value of every option, with all others somewhere; of these those in `dtypes`."""
-    kinds = (seeds_cases, slab_cases, interior_cases, large_radius_cases, radial_cases, tap_cases, analytic_cases)
-    return [case for cases in kinds for case in cases() if case.dtype in dtypes]
+    kinds = (
+        seeds_cases,
+        slab_cases,
+        interior_cases,
+        large_radius_cases,
+        radial_cases,
+        tap_cases,
+        analytic_cases,
+        autocast_cases,
+    )
+    return [case for cases in kinds for case in cases() if case.dtypes <= set(dtypes)]
 
 
 def seeds_cases() -> Iterator[Case]:
@@ -298,3 +325,19 @@ def analytic_cases() -> Iterator[Case]:
         dtype = torch.float32 if family == "gaussian" else torch.float64
         for padding in ("zeros", "replicate"):
             yield Case(dtype, 24, 45, family=family, batch=1, channels=1, radii=(radius,), padding=padding)
+
+
+def autocast_cases() -> Iterator[Case]:
+    """Parameters of 16 bits beside an image of 32: every family, with compiled radii and with others, and slabs."""
+    for i, (dtype, family) in enumerate(itertools.product([torch.float16, torch.bfloat16], FAMILIES)):
+        for j, radius in enumerate((7, 4)):
+            radii = (PUBLISHED_RADII, (2, 4))[j] if family == "seeds" else (radius,)
+            yield Case(
+                dtype,
+                *((9, 34), (110, 33))[(i + j) % 2],
+                family=family,
+                radii=radii,
+                padding=PADDINGS[(i + j) % 3],
+                layout=LAYOUTS[(i + j) % 4],
+                autocast=True,
+            )

@@ -49,7 +49,8 @@ def reblur(
     Differentiable in image, seeds and weights; each gradient is computed only if it is needed. Results and gradients
     repeat bit for bit, whatever the number of threads. Second derivatives and forward mode are there, too, computed in
     pure PyTorch, at its cost in time and memory; third derivatives and `torch.func.grad` only with
-    `use_backend("torch")`. `torch.func.vmap` runs natively. Under autocast it computes in float32 and returns that.
+    `use_backend("torch")`. `torch.func.vmap` runs natively. Under autocast it computes in float32 and
+    returns that; natively, seeds and weights of 16 bits are read as they are.
 
     Args:
         image: (N, C, H, W), floating point, any C and any strides.
@@ -341,8 +342,10 @@ def _blur(
         checks.no_functional_gradient()
     if checks.autocasting(image.device):
         with torch.autocast(image.device.type, enabled=False):
-            tensors = _autocast(image), _autocast(parameters), None if weights is None else _autocast(weights)
-            return _directed(name, *tensors, kernel, padding, direction, normalize_scatter)
+            image = _autocast(image)
+            if not (name == "native" and _reads_as_they_are(image, parameters, weights)):
+                parameters, weights = _autocast(parameters), None if weights is None else _autocast(weights)
+            return _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
     return _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
 
 
@@ -443,6 +446,14 @@ def _tap_weights(name: str, seeds: Tensor, weights: Tensor, kernel: Kernel) -> T
 def _autocast(tensor: Tensor) -> Tensor:
     """The autocast rule: float32, as for softmax; float64 stays."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _reads_as_they_are(image: Tensor, parameters: Tensor, weights: Tensor | None) -> bool:
+    """Whether native kernels, which compute in float32, take these parameters of 16 bits without a copy of twice the
+    size.
+    """
+    dtypes = {parameters.dtype} if weights is None else {parameters.dtype, weights.dtype}
+    return image.dtype == torch.float32 and len(dtypes) == 1 and dtypes <= {torch.float16, torch.bfloat16}
 
 
 def blur_radius(

@@ -119,8 +119,9 @@ def _second_blur_backward(name: str) -> Any:
     def backward(ctx: Any, *grad_gradients: Tensor) -> tuple[Tensor | None, ...]:
         *kernel, padding, need_image, need_parameters, need_weights = ctx.options
 
-        def blur(image: Tensor, *parameters: Tensor) -> Tensor:
-            return getattr(torch_backend, name)(image, *parameters, _kernel(*kernel), padding)
+        def blur(image: Tensor, *parameters: Tensor | None) -> Tensor:
+            of_image = [None if tensor is None else tensor.to(image.dtype) for tensor in parameters]
+            return getattr(torch_backend, name)(image, *of_image, _kernel(*kernel), padding)
 
         grad_output, image, parameters, weights = ctx.saved_tensors
         if image is None:  # not kept where the image alone has a gradient, on which its values have no influence

@@ -249,11 +249,11 @@ struct Device {
   static void advise(const Tensor& tensor) { ask_for_huge_pages(tensor); }
 
   template <class F>
-  static void with_launcher(const Blur& blur, const Size& size, const F& f) {
-    if (blur.parameters.scalar_type() == ScalarType::Double)
-      f(Launcher<double>(blur, size));
+  static void with_launcher(const Blur& blur, const Tensor& image, const F& f) {
+    if (image.scalar_type() == ScalarType::Double)
+      f(Launcher<double>(blur, size_of(image)));
     else
-      f(Launcher<float>(blur, size));
+      f(Launcher<float>(blur, size_of(image)));
   }
 };
 

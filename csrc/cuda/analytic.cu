@@ -108,9 +108,9 @@ __device__ __forceinline__ void with_tap_sums(
     f(TapSums<T, false>(image, size, padding, p));
 }
 
-template <class T, class Family>
+template <class T, class P, class Family>
 __global__ void __launch_bounds__(kThreads, kBlocks)
-    analytic_gather_kernel(Family family, StridedPlanes<const T> parameter, GatherArguments<T> arguments) {
+    analytic_gather_kernel(Family family, StridedPlanes<const P> parameter, GatherArguments<T> arguments) {
   using Value = Accumulation<T>;
   const Size& size = arguments.size;
   const Pixel p = pixel_of_thread(size);
@@ -144,11 +144,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 }
 
 // With F = Σ_c g_c Σ_u f x_c, F' = Σ_c g_c Σ_u ∂f x_c, Z = Σ_u f and Z' = Σ_u ∂f: (F' - F Z' / Z) / Z.
-template <class T, class Family>
+template <class T, class P, class Family>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     analytic_gradients_kernel(Family family,
-                              StridedPlanes<const T> parameter,
-                              ParameterGradientsArguments<T> arguments) {
+                              StridedPlanes<const P> parameter,
+                              ParameterGradientsArguments<T, P> arguments) {
   using Value = Accumulation<T>;
   const Size& size = arguments.size;
   const Pixel p = pixel_of_thread(size);
@@ -192,10 +192,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 }
 
 // Of every pixel the number that gives its shape and 1 / Σ f; of every tile how far the furthest kernel reaches.
-template <class T, class Family>
+template <class P, class Family, class Value = Accumulation<P>>
 __global__ void __launch_bounds__(kThreads, kBlocks)
-    analytic_states_kernel(Family family, StridedPlanes<const T> parameter, Size size, States<T> states) {
-  using Value = Accumulation<T>;
+    analytic_states_kernel(Family family, StridedPlanes<const P> parameter, Size size, States<Value> states) {
   const Pixel p = pixel_of_thread(size);
   int reach = 0;
   if (p.inside) {
@@ -223,7 +222,7 @@ template <class T, class Result, class Family>
 __global__ void __launch_bounds__(kThreads, kBlocks) analytic_scatter_kernel(Family family,
                                                                              Size size,
                                                                              int border,
-                                                                             States<T> states,
+                                                                             States<Accumulation<T>> states,
                                                                              StridedPlanes<const T> image,
                                                                              StridedPlanes<Result> canvas) {
   using Value = Accumulation<T>;
@@ -319,12 +318,12 @@ cudaError_t launch_pixels(void (*kernel)(Parameters...),
 
 int64_t reach_tiles(const Size& size) { return tile_count(size, kWarps, kWarpLanes); }
 
-template <class T>
-cudaError_t launch_analytic_gather(const Problem<T>& problem,
+template <class T, class P>
+cudaError_t launch_analytic_gather(const Problem<P>& problem,
                                    const GatherArguments<T>& arguments,
                                    cudaStream_t stream) {
   return with_analytic_family(problem.kernel, [&](const auto& family) {
-    return launch_pixels(analytic_gather_kernel<T, std::decay_t<decltype(family)>>,
+    return launch_pixels(analytic_gather_kernel<T, P, std::decay_t<decltype(family)>>,
                          arguments.size,
                          0,
                          stream,
@@ -334,12 +333,12 @@ cudaError_t launch_analytic_gather(const Problem<T>& problem,
   });
 }
 
-template <class T>
-cudaError_t launch_analytic_gradients(const Problem<T>& problem,
-                                      const ParameterGradientsArguments<T>& arguments,
+template <class T, class P>
+cudaError_t launch_analytic_gradients(const Problem<P>& problem,
+                                      const ParameterGradientsArguments<T, P>& arguments,
                                       cudaStream_t stream) {
   return with_analytic_family(problem.kernel, [&](const auto& family) {
-    return launch_pixels(analytic_gradients_kernel<T, std::decay_t<decltype(family)>>,
+    return launch_pixels(analytic_gradients_kernel<T, P, std::decay_t<decltype(family)>>,
                          arguments.size,
                          0,
                          stream,
@@ -349,12 +348,12 @@ cudaError_t launch_analytic_gradients(const Problem<T>& problem,
   });
 }
 
-template <class T>
-cudaError_t launch_analytic_states(const Problem<T>& problem,
-                                   const StatesArguments<T>& arguments,
+template <class P>
+cudaError_t launch_analytic_states(const Problem<P>& problem,
+                                   const StatesArguments<Accumulation<P>>& arguments,
                                    cudaStream_t stream) {
   return with_analytic_family(problem.kernel, [&](const auto& family) {
-    return launch_pixels(analytic_states_kernel<T, std::decay_t<decltype(family)>>,
+    return launch_pixels(analytic_states_kernel<P, std::decay_t<decltype(family)>>,
                          arguments.size,
                          kBlockMaxBytes,
                          stream,
@@ -366,11 +365,11 @@ cudaError_t launch_analytic_states(const Problem<T>& problem,
 }
 
 template <class T>
-cudaError_t launch_analytic_scatter(const Problem<T>& problem,
+cudaError_t launch_analytic_scatter(const KernelOptions& kernel,
                                     const ScatterArguments<T>& arguments,
                                     cudaStream_t stream) {
   const Size& size = arguments.size;
-  return with_analytic_family(problem.kernel, [&](const auto& family) {
+  return with_analytic_family(kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     if (arguments.padding == Padding::kZeros)
       return launch_pixels(analytic_scatter_kernel<T, T, Family>,
@@ -411,12 +410,17 @@ cudaError_t launch_analytic_scatter(const Problem<T>& problem,
   });
 }
 
-#define REBLUR_INSTANTIATE(T)                                                                                 \
-  template cudaError_t launch_analytic_gather<T>(const Problem<T>&, const GatherArguments<T>&, cudaStream_t); \
-  template cudaError_t launch_analytic_gradients<T>(                                                          \
-      const Problem<T>&, const ParameterGradientsArguments<T>&, cudaStream_t);                                \
-  template cudaError_t launch_analytic_states<T>(const Problem<T>&, const StatesArguments<T>&, cudaStream_t); \
-  template cudaError_t launch_analytic_scatter<T>(const Problem<T>&, const ScatterArguments<T>&, cudaStream_t);
+#define REBLUR_INSTANTIATE(T, P)                                                                                 \
+  template cudaError_t launch_analytic_gather<T, P>(const Problem<P>&, const GatherArguments<T>&, cudaStream_t); \
+  template cudaError_t launch_analytic_gradients<T, P>(                                                          \
+      const Problem<P>&, const ParameterGradientsArguments<T, P>&, cudaStream_t);
+REBLUR_FOR_EACH_PAIR(REBLUR_INSTANTIATE)
+#undef REBLUR_INSTANTIATE
+
+#define REBLUR_INSTANTIATE(T)                                                    \
+  template cudaError_t launch_analytic_states<T>(                                \
+      const Problem<T>&, const StatesArguments<Accumulation<T>>&, cudaStream_t); \
+  template cudaError_t launch_analytic_scatter<T>(const KernelOptions&, const ScatterArguments<T>&, cudaStream_t);
 REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
 

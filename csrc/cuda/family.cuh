@@ -76,55 +76,55 @@ __device__ __forceinline__ Family on_device(Family family) {
 }
 
 // The parameters' planes, as a kernel takes them.
-template <class T>
+template <class P>
 struct Parameters {
-  StridedPlanes<const T> planes[2];
+  StridedPlanes<const P> planes[2];
 };
 
-template <class T>
+template <class P>
 struct ParameterGradients {
-  StridedPlanes<T> planes[2];
+  StridedPlanes<P> planes[2];
 };
 
 // Of one pixel: load(tensor, channel).
-template <class T, class Family>
+template <class P, class Family>
 class ParameterLoader {
  public:
-  __device__ __forceinline__ ParameterLoader(const Parameters<T>& parameters, int64_t n, int y, int x) {
+  __device__ __forceinline__ ParameterLoader(const Parameters<P>& parameters, int64_t n, int y, int x) {
     static_for<Family::kTensors>([&](auto tensor) {
-      const StridedPlanes<const T>& planes = parameters.planes[decltype(tensor)::value];
+      const StridedPlanes<const P>& planes = parameters.planes[decltype(tensor)::value];
       pixels_[decltype(tensor)::value] = planes.at(n, 0, y, x);
       strides_[decltype(tensor)::value] = planes.channel_stride;
     });
   }
 
-  __device__ __forceinline__ Accumulation<T> operator()(int tensor, int channel) const {
+  __device__ __forceinline__ Accumulation<P> operator()(int tensor, int channel) const {
     return load(pixels_[tensor] + channel * strides_[tensor]);
   }
 
  private:
-  const T* pixels_[Family::kTensors];
+  const P* pixels_[Family::kTensors];
   int64_t strides_[Family::kTensors];
 };
 
 // Of one pixel: store(tensor, channel, value).
-template <class T, class Family>
+template <class P, class Family>
 class GradientStorer {
  public:
-  __device__ __forceinline__ GradientStorer(const ParameterGradients<T>& gradients, int64_t n, int y, int x) {
+  __device__ __forceinline__ GradientStorer(const ParameterGradients<P>& gradients, int64_t n, int y, int x) {
     static_for<Family::kTensors>([&](auto tensor) {
-      const StridedPlanes<T>& planes = gradients.planes[decltype(tensor)::value];
+      const StridedPlanes<P>& planes = gradients.planes[decltype(tensor)::value];
       pixels_[decltype(tensor)::value] = planes ? planes.at(n, 0, y, x) : nullptr;
       strides_[decltype(tensor)::value] = planes.channel_stride;
     });
   }
 
-  __device__ __forceinline__ void operator()(int tensor, int channel, Accumulation<T> value) const {
+  __device__ __forceinline__ void operator()(int tensor, int channel, Accumulation<P> value) const {
     if (pixels_[tensor]) store(value, pixels_[tensor] + channel * strides_[tensor]);
   }
 
  private:
-  T* pixels_[Family::kTensors];
+  P* pixels_[Family::kTensors];
   int64_t strides_[Family::kTensors];
 };
 

@@ -17,9 +17,9 @@ struct GatherKernelShape : GatherShape<T, Radii, 3> {
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 2 : 1) : 4;
 };
 
-template <class T, class Family, class Shape = GatherKernelShape<T, typename Family::Radii>>
+template <class T, class P, class Family, class Shape = GatherKernelShape<T, typename Family::Radii>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    gather_kernel(Family launched_family, Parameters<T> parameters, GatherArguments<T> arguments, int stage) {
+    gather_kernel(Family launched_family, Parameters<P> parameters, GatherArguments<T> arguments, int stage) {
   using Value = Accumulation<T>;
   using Radii = typename Family::Radii;
   constexpr int kPixels = Shape::kPixels, kHeight = Shape::kHeight, kWidth = Shape::kWidth;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   static_for<kPixels>([&](auto p) {
     constexpr int kP = decltype(p)::value;
     if (x < size.width && y + kP < size.height) {
-      family.template prepare<Value>(ParameterLoader<T, Family>(parameters, tile.n, y + kP, x), weights[kP]);
+      family.template prepare<Value>(ParameterLoader<P, Family>(parameters, tile.n, y + kP, x), weights[kP]);
     } else {
       family.radii.for_each_class(radius, [&](auto k) { weights[kP][k.index] = Value(0); });
     }
@@ -78,21 +78,21 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 
 }  // namespace
 
-template <class T>
-cudaError_t launch_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream) {
+template <class T, class P>
+cudaError_t launch_gather(const Problem<P>& problem, const GatherArguments<T>& arguments, cudaStream_t stream) {
   const Size& size = arguments.size;
   if (is_empty(size) || size.channels == 0) return cudaSuccess;
   if (!has_class_weights(problem.kernel)) return launch_analytic_gather(problem, arguments, stream);
   return with_family(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = GatherKernelShape<T, typename Family::Radii>;
-    return launch_image_tiles<Shape>(gather_kernel<T, Family>, family, problem, arguments.size, arguments, stream);
+    return launch_image_tiles<Shape>(gather_kernel<T, P, Family>, family, problem, arguments.size, arguments, stream);
   });
 }
 
-#define REBLUR_INSTANTIATE(T) \
-  template cudaError_t launch_gather<T>(const Problem<T>&, const GatherArguments<T>&, cudaStream_t);
-REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
+#define REBLUR_INSTANTIATE(T, P) \
+  template cudaError_t launch_gather<T, P>(const Problem<P>&, const GatherArguments<T>&, cudaStream_t);
+REBLUR_FOR_EACH_PAIR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
 
 }  // namespace cuda

@@ -28,10 +28,10 @@ REBLUR_HOST_DEVICE constexpr int tile_elements(int height, int width, int radius
 
 // Launches a kernel that passes over an image, or a slab of one, of size `grid`, a block a tile, with memory for as
 // many channels as it stages at a time.
-template <class Shape, class Kernel, class Family, class T, class Arguments>
+template <class Shape, class Kernel, class Family, class P, class Arguments>
 cudaError_t launch_image_tiles(Kernel kernel,
                                const Family& family,
-                               const Problem<T>& problem,
+                               const Problem<P>& problem,
                                const Size& grid,
                                const Arguments& arguments,
                                cudaStream_t stream) {
@@ -43,10 +43,10 @@ cudaError_t launch_image_tiles(Kernel kernel,
                       Shape::kHeight,
                       Shape::kWidth,
                       dim3(Shape::kWidth, Shape::kWarps),
-                      elements * sizeof(Accumulation<T>),
+                      elements * sizeof(Accumulation<P>),
                       stream,
                       family,
-                      Parameters<T>{{problem.parameters[0], problem.parameters[1]}},
+                      Parameters<P>{{problem.parameters[0], problem.parameters[1]}},
                       arguments,
                       stage);
 }

@@ -1,9 +1,10 @@
 // The entry points of the CUDA kernels. No Torch here: raw pointers, sizes and strides.
 //
-// T is float, double, __half or __nv_bfloat16. A launcher puts its work on the stream and returns: it neither waits nor
-// allocates, and what it returns speaks of the launch only. Results are bitwise repeatable: there are no atomics. Sizes
-// are trusted: every tensor has the shape in its comment, radii increase from 1 to the family's largest, and reflection
-// has min(H, W) > the largest radius.
+// Scalars are float, double, __half or __nv_bfloat16: T that of images, P that of parameters. They are the same, or T
+// is float and P of 16 bits, which is what networks under autocast give; REBLUR_FOR_EACH_PAIR has them. A launcher puts
+// its work on the stream and returns: it neither waits nor allocates, and what it returns speaks of the launch only.
+// Results are bitwise repeatable: there are no atomics. Sizes are trusted: every tensor has the shape in its comment,
+// radii increase from 1 to the family's largest, and reflection has min(H, W) > the largest radius.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,7 +20,7 @@
 namespace reblur {
 namespace cuda {
 
-// What T is computed in: float for the 16-bit types.
+// What a scalar is computed in: float for the 16-bit types. Of T and P it is the same.
 template <class T>
 using Accumulation = std::conditional_t<std::is_same<T, double>::value, double, float>;
 
@@ -36,10 +37,10 @@ struct StridedPlanes {
 };
 
 // A family with its parameters' planes.
-template <class T>
+template <class P>
 struct Problem {
   KernelOptions kernel;
-  StridedPlanes<const T> parameters[2];  // the family's: seeds [N, Σ(r+1), H, W] and weights [N, S+1, H, W]; profile
+  StridedPlanes<const P> parameters[2];  // the family's: seeds [N, Σ(r+1), H, W] and weights [N, S+1, H, W]; profile
                                          // [N, R+1, H, W]; σ or ρ [N, 1, H, W]
 };
 
@@ -96,11 +97,11 @@ struct StatesLayout {
 // Families without class weights keep beside them how far any kernel of a tile of pixels reaches: the number of tiles.
 int64_t reach_tiles(const Size& size);
 
-template <class T>
+template <class Value>
 struct States {
   StatesLayout layout;
-  Accumulation<T>* data;  // nullptr where not wanted
-  int* reach;             // [reach_tiles], of families without class weights
+  Value* data;  // nullptr where not wanted
+  int* reach;   // [reach_tiles], of families without class weights
 };
 
 template <class T>
@@ -111,15 +112,15 @@ struct GatherArguments {
   StridedPlanes<T> output;       // [N, C, H, W]
 };
 
-template <class T>
+template <class T, class P>
 struct ParameterGradientsArguments {
   Size size;
   Rows rows;  // whose gradients are wanted; of families without class weights all
   Padding padding;
   StridedPlanes<const T> image;         // [N, C, H, W]
   StridedPlanes<const T> grad_output;   // [N, C, H, W]
-  StridedPlanes<T> grad_parameters[2];  // like the parameters; each may be unwanted
-  States<T> states;                     // of families with class weights, as by-product; may be unwanted
+  StridedPlanes<P> grad_parameters[2];  // like the parameters; each may be unwanted
+  States<Accumulation<T>> states;       // of families with class weights, as by-product; may be unwanted
 };
 
 template <class T>
@@ -127,70 +128,74 @@ struct ScatterArguments {
   Size size;
   Rows rows;  // that receive; of families without class weights all
   Padding padding;
-  States<T> states;
+  States<Accumulation<T>> states;
   StridedPlanes<const T> image;  // [N, C, H, W]
   StridedPlanes<T> output;       // [N, C, H, W]
   Accumulation<T>* canvas;  // of families without class weights, unless the padding is zeros: [N, C, H + 2R, W + 2R]
 };
 
-template <class T>
+template <class Value>
 struct StatesArguments {
   Size size;  // channels unused
   Rows rows;  // whose states are wanted; of families without class weights all
-  States<T> states;
+  States<Value> states;
 };
 
-template <class T>
+template <class P>
 struct ClassWeightsArguments {
   Size size;                       // channels unused
-  StridedPlanes<T> class_weights;  // [N, classes, H, W]
+  StridedPlanes<P> class_weights;  // [N, classes, H, W]
 };
 
-template <class T>
+template <class P>
 struct ClassWeightsGradientsArguments {
   Size size;                                  // channels unused
-  StridedPlanes<const T> grad_class_weights;  // [N, classes, H, W]
-  StridedPlanes<T> grad_parameters[2];        // like the parameters; each may be unwanted
+  StridedPlanes<const P> grad_class_weights;  // [N, classes, H, W]
+  StridedPlanes<P> grad_parameters[2];        // like the parameters; each may be unwanted
 };
 
 // y(p) = Σ_u k(p, u) x(p + u): each pixel gathers with its own kernel.
-template <class T>
-cudaError_t launch_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream);
+template <class T, class P>
+cudaError_t launch_gather(const Problem<P>& problem, const GatherArguments<T>& arguments, cudaStream_t stream);
 
 // The gradients of a gather to the parameters and, if wanted, the states that launch_scatter reads.
-template <class T>
-cudaError_t launch_parameter_gradients(const Problem<T>& problem,
-                                       const ParameterGradientsArguments<T>& arguments,
+template <class T, class P>
+cudaError_t launch_parameter_gradients(const Problem<P>& problem,
+                                       const ParameterGradientsArguments<T, P>& arguments,
                                        cudaStream_t stream);
 
-template <class T>
-cudaError_t launch_states(const Problem<T>& problem, const StatesArguments<T>& arguments, cudaStream_t stream);
+template <class P>
+cudaError_t launch_states(const Problem<P>& problem,
+                          const StatesArguments<Accumulation<P>>& arguments,
+                          cudaStream_t stream);
 
-// y(q) = Σ_p k(p, q - p) x(p): each pixel spreads its value with its own kernel. The parameters are not read.
+// y(q) = Σ_p k(p, q - p) x(p): each pixel spreads its value with its own kernel. The states stand for the parameters.
 template <class T>
-cudaError_t launch_scatter(const Problem<T>& problem, const ScatterArguments<T>& arguments, cudaStream_t stream);
+cudaError_t launch_scatter(const KernelOptions& kernel, const ScatterArguments<T>& arguments, cudaStream_t stream);
 
 // Of families with class weights.
-template <class T>
-cudaError_t launch_class_weights(const Problem<T>& problem,
-                                 const ClassWeightsArguments<T>& arguments,
+template <class P>
+cudaError_t launch_class_weights(const Problem<P>& problem,
+                                 const ClassWeightsArguments<P>& arguments,
                                  cudaStream_t stream);
-template <class T>
-cudaError_t launch_class_weights_gradients(const Problem<T>& problem,
-                                           const ClassWeightsGradientsArguments<T>& arguments,
+template <class P>
+cudaError_t launch_class_weights_gradients(const Problem<P>& problem,
+                                           const ClassWeightsGradientsArguments<P>& arguments,
                                            cudaStream_t stream);
 
 // The same for analytic families without class weights, which the launchers above call.
-template <class T>
-cudaError_t launch_analytic_gather(const Problem<T>& problem, const GatherArguments<T>& arguments, cudaStream_t stream);
-template <class T>
-cudaError_t launch_analytic_gradients(const Problem<T>& problem,
-                                      const ParameterGradientsArguments<T>& arguments,
+template <class T, class P>
+cudaError_t launch_analytic_gather(const Problem<P>& problem, const GatherArguments<T>& arguments, cudaStream_t stream);
+template <class T, class P>
+cudaError_t launch_analytic_gradients(const Problem<P>& problem,
+                                      const ParameterGradientsArguments<T, P>& arguments,
                                       cudaStream_t stream);
+template <class P>
+cudaError_t launch_analytic_states(const Problem<P>& problem,
+                                   const StatesArguments<Accumulation<P>>& arguments,
+                                   cudaStream_t stream);
 template <class T>
-cudaError_t launch_analytic_states(const Problem<T>& problem, const StatesArguments<T>& arguments, cudaStream_t stream);
-template <class T>
-cudaError_t launch_analytic_scatter(const Problem<T>& problem,
+cudaError_t launch_analytic_scatter(const KernelOptions& kernel,
                                     const ScatterArguments<T>& arguments,
                                     cudaStream_t stream);
 

@@ -46,8 +46,9 @@ cudaStream_t current_stream(const Tensor& tensor) {
   return static_cast<cudaStream_t>(stream);
 }
 
-// The kernels for one type on tensors, on the current stream of their device, with the memory that they need.
-template <class T>
+// The kernels for the types of images and parameters on tensors, on the current stream of their device, with the memory
+// that they need.
+template <class T, class P>
 class Launcher {
  public:
   Launcher(const Blur& blur, const Size& size)
@@ -55,7 +56,7 @@ class Launcher {
         size_(size),
         stream_(current_stream(blur.parameters)),
         problem_{blur.kernel,
-                 {planes<T>(blur.parameters), blur.weights ? planes<T>(*blur.weights) : StridedPlanes<const T>{}}} {}
+                 {planes<P>(blur.parameters), blur.weights ? planes<P>(*blur.weights) : StridedPlanes<const P>{}}} {}
 
   void gather(const Tensor& image, const Tensor& output) const {
     const GatherArguments<T> arguments{size_, blur_.padding, planes<T>(image), mutable_planes<T>(output)};
@@ -84,14 +85,14 @@ class Launcher {
   }
 
   void class_weights(const Tensor& output) const {
-    const ClassWeightsArguments<T> arguments{size_, mutable_planes<T>(output)};
+    const ClassWeightsArguments<P> arguments{size_, mutable_planes<P>(output)};
     check_launch(launch_class_weights(problem_, arguments, stream_), "class weights");
   }
 
   void class_weights_gradients(const Tensor& grad, const ParameterGradients& results) const {
     const auto& [parameters, weights] = results;
-    const ClassWeightsGradientsArguments<T> arguments{
-        size_, planes<T>(grad), {mutable_planes<T>(parameters), mutable_planes<T>(weights)}};
+    const ClassWeightsGradientsArguments<P> arguments{
+        size_, planes<P>(grad), {mutable_planes<P>(parameters), mutable_planes<P>(weights)}};
     check_launch(launch_class_weights_gradients(problem_, arguments, stream_), "class weights gradients");
   }
 
@@ -114,7 +115,7 @@ class Launcher {
           reach(launcher.workspace(launcher.reach_count(), ScalarType::Int)),
           canvas(launcher.workspace(launcher.canvas_count(), kAccumulation)) {}
 
-    States<T> states() const {
+    States<Accumulation<T>> states() const {
       return {layout, data(values), reach.numel() == 0 ? nullptr : static_cast<int*>(reach.mutable_data_ptr())};
     }
   };
@@ -133,16 +134,16 @@ class Launcher {
     return size_.batch * size_.channels * (size_.height + border) * (size_.width + border);
   }
 
-  ParameterGradientsArguments<T> gradient_arguments(const Tensor& image,
-                                                    const Tensor& grad,
-                                                    const ParameterGradients& results) const {
+  ParameterGradientsArguments<T, P> gradient_arguments(const Tensor& image,
+                                                       const Tensor& grad,
+                                                       const ParameterGradients& results) const {
     const auto& [parameters, weights] = results;
     return {size_,
             all_rows(size_),
             blur_.padding,
             planes<T>(image),
             planes<T>(grad),
-            {mutable_planes<T>(parameters), mutable_planes<T>(weights)},
+            {mutable_planes<P>(parameters), mutable_planes<P>(weights)},
             {}};
   }
 
@@ -155,7 +156,7 @@ class Launcher {
   const Blur& blur_;
   Size size_;
   cudaStream_t stream_;
-  Problem<T> problem_;
+  Problem<P> problem_;
 };
 
 // Kernels read and write every type with any strides.
@@ -165,18 +166,16 @@ struct Device {
   static void advise(const Tensor&) {}
 
   template <class F>
-  static void with_launcher(const Blur& blur, const Size& size, const F& f) {
+  static void with_launcher(const Blur& blur, const Tensor& image, const F& f) {
     const torch::stable::accelerator::DeviceGuard guard(blur.parameters.get_device_index());
-    switch (blur.parameters.scalar_type()) {
-      case ScalarType::Float:
-        return f(Launcher<float>(blur, size));
-      case ScalarType::Double:
-        return f(Launcher<double>(blur, size));
-      case ScalarType::Half:
-        return f(Launcher<__half>(blur, size));
-      default:
-        return f(Launcher<__nv_bfloat16>(blur, size));
-    }
+    const ScalarType type = image.scalar_type(), parameters = blur.parameters.scalar_type();
+    const Size size = size_of(image);
+    if (type == ScalarType::Double) return f(Launcher<double, double>(blur, size));
+    if (type == ScalarType::Half) return f(Launcher<__half, __half>(blur, size));
+    if (type == ScalarType::BFloat16) return f(Launcher<__nv_bfloat16, __nv_bfloat16>(blur, size));
+    if (parameters == ScalarType::Half) return f(Launcher<float, __half>(blur, size));
+    if (parameters == ScalarType::BFloat16) return f(Launcher<float, __nv_bfloat16>(blur, size));
+    return f(Launcher<float, float>(blur, size));
   }
 };
 

@@ -28,9 +28,13 @@ struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradien
   static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? kTunedBlocks : 1) : 4;
 };
 
-template <class T, class Family, bool kKeepsStates, class Shape = ParameterGradientsShape<T, Family, kKeepsStates>>
+template <class T,
+          class P,
+          class Family,
+          bool kKeepsStates,
+          class Shape = ParameterGradientsShape<T, Family, kKeepsStates>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gradients_kernel(
-    Family launched_family, Parameters<T> parameters, ParameterGradientsArguments<T> arguments, int stage) {
+    Family launched_family, Parameters<P> parameters, ParameterGradientsArguments<T, P> arguments, int stage) {
   using Value = Accumulation<T>;
   using Radii = typename Family::Radii;
   constexpr int kPixels = Shape::kPixels, kHeight = Shape::kHeight, kWidth = Shape::kWidth;
@@ -75,9 +79,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
   static_for<kPixels>([&](auto p) {
     constexpr int kP = decltype(p)::value;
     if (x >= size.width || y + kP >= size.height) return;
-    const ParameterGradients<T> gradients = {{arguments.grad_parameters[0], arguments.grad_parameters[1]}};
-    const ParameterLoader<T, Family> load_parameter(parameters, tile.n, y + kP, x);
-    const GradientStorer<T, Family> store_gradient(gradients, tile.n, y + kP, x);
+    const ParameterGradients<P> gradients = {{arguments.grad_parameters[0], arguments.grad_parameters[1]}};
+    const ParameterLoader<P, Family> load_parameter(parameters, tile.n, y + kP, x);
+    const GradientStorer<P, Family> store_gradient(gradients, tile.n, y + kP, x);
     if constexpr (kKeepsStates) {
       Value weights[Radii::kClasses];
       family.template adjoint<Value>(load_parameter, grad_weights[kP], store_gradient, weights);
@@ -91,9 +95,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
 
 }  // namespace
 
-template <class T>
-cudaError_t launch_parameter_gradients(const Problem<T>& problem,
-                                       const ParameterGradientsArguments<T>& arguments,
+template <class T, class P>
+cudaError_t launch_parameter_gradients(const Problem<P>& problem,
+                                       const ParameterGradientsArguments<T, P>& arguments,
                                        cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;  // without channels, parameters still have gradients, all zero
   if (!has_class_weights(problem.kernel)) return launch_analytic_gradients(problem, arguments, stream);
@@ -102,7 +106,7 @@ cudaError_t launch_parameter_gradients(const Problem<T>& problem,
     const auto launch = [&](auto keeps_states) {
       constexpr bool kKeepsStates = decltype(keeps_states)::value;
       using Shape = ParameterGradientsShape<T, Family, kKeepsStates>;
-      const auto kernel = &parameter_gradients_kernel<T, Family, kKeepsStates>;
+      const auto kernel = &parameter_gradients_kernel<T, P, Family, kKeepsStates>;
       const Size grid = size_of(arguments.rows, arguments.size);
       return launch_image_tiles<Shape>(kernel, family, problem, grid, arguments, stream);
     };
@@ -110,10 +114,10 @@ cudaError_t launch_parameter_gradients(const Problem<T>& problem,
   });
 }
 
-#define REBLUR_INSTANTIATE(T)                         \
-  template cudaError_t launch_parameter_gradients<T>( \
-      const Problem<T>&, const ParameterGradientsArguments<T>&, cudaStream_t);
-REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
+#define REBLUR_INSTANTIATE(T, P)                         \
+  template cudaError_t launch_parameter_gradients<T, P>( \
+      const Problem<P>&, const ParameterGradientsArguments<T, P>&, cudaStream_t);
+REBLUR_FOR_EACH_PAIR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
 
 }  // namespace cuda

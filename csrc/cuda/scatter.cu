@@ -216,11 +216,11 @@ cudaError_t launch_group(const Family& family, const ScatterArguments<T>& argume
 }  // namespace
 
 template <class T>
-cudaError_t launch_scatter(const Problem<T>& problem, const ScatterArguments<T>& arguments, cudaStream_t stream) {
+cudaError_t launch_scatter(const KernelOptions& kernel, const ScatterArguments<T>& arguments, cudaStream_t stream) {
   const Size& size = arguments.size;
   if (is_empty(size) || size.channels == 0) return cudaSuccess;
-  if (!has_class_weights(problem.kernel)) return launch_analytic_scatter(problem, arguments, stream);
-  return with_classes(problem.kernel, [&](const auto& family) {
+  if (!has_class_weights(kernel)) return launch_analytic_scatter(kernel, arguments, stream);
+  return with_classes(kernel, [&](const auto& family) {
     constexpr int kGroup = ScatterShape<T, typename std::decay_t<decltype(family)>::Radii>::kGroup;
     if (size.channels == 1) return launch_group<1>(family, arguments, stream);
     if (size.channels == 2) return launch_group<2>(family, arguments, stream);
@@ -229,7 +229,7 @@ cudaError_t launch_scatter(const Problem<T>& problem, const ScatterArguments<T>&
 }
 
 #define REBLUR_INSTANTIATE(T) \
-  template cudaError_t launch_scatter<T>(const Problem<T>&, const ScatterArguments<T>&, cudaStream_t);
+  template cudaError_t launch_scatter<T>(const KernelOptions&, const ScatterArguments<T>&, cudaStream_t);
 REBLUR_FOR_EACH_SCALAR(REBLUR_INSTANTIATE)
 #undef REBLUR_INSTANTIATE
 

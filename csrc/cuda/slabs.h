@@ -12,9 +12,9 @@ namespace cuda {
 
 // Calls make(rows), which is to write the states of these rows, and use(rows), which may read those of these rows and
 // of `radius` rows around them, until every row was used once. `states` is set to where they are.
-template <class T, class Make, class Use>
+template <class Value, class Make, class Use>
 cudaError_t for_each_slab(
-    const Size& size, int radius, States<T>& states, cudaStream_t stream, Make&& make, Use&& use) {
+    const Size& size, int radius, States<Value>& states, cudaStream_t stream, Make&& make, Use&& use) {
   StatesLayout& layout = states.layout;
   if (layout.rows >= size.height) {  // slabs of whole images
     for (int64_t n = 0; n < size.batch; n += layout.images) {
@@ -37,8 +37,8 @@ cudaError_t for_each_slab(
       if (used == size.height) break;
       // The next slab reads the last of these rows, too; `StatesLayout` has room enough that nothing overlaps.
       const int64_t kept = used - radius;
-      Accumulation<T>* const from = states.data + (kept - first) * layout.row_stride();
-      const size_t bytes = (made - kept) * layout.row_stride() * sizeof(Accumulation<T>);
+      Value* const from = states.data + (kept - first) * layout.row_stride();
+      const size_t bytes = (made - kept) * layout.row_stride() * sizeof(Value);
       const cudaError_t error = cudaMemcpyAsync(states.data, from, bytes, cudaMemcpyDeviceToDevice, stream);
       if (error != cudaSuccess) return error;
       first = kept;
@@ -48,28 +48,28 @@ cudaError_t for_each_slab(
 }
 
 // A scatter from the parameters.
-template <class T>
-cudaError_t launch_states_and_scatter(const Problem<T>& problem, ScatterArguments<T> arguments, cudaStream_t stream) {
-  States<T>& states = arguments.states;
+template <class T, class P>
+cudaError_t launch_states_and_scatter(const Problem<P>& problem, ScatterArguments<T> arguments, cudaStream_t stream) {
+  States<Accumulation<T>>& states = arguments.states;
   return for_each_slab(
       arguments.size,
       problem.kernel.radius(),
       states,
       stream,
       [&](const Rows& rows) {
-        return launch_states(problem, StatesArguments<T>{arguments.size, rows, states}, stream);
+        return launch_states(problem, StatesArguments<Accumulation<T>>{arguments.size, rows, states}, stream);
       },
       [&](const Rows& rows) {
         arguments.rows = rows;
-        return launch_scatter(problem, arguments, stream);
+        return launch_scatter(problem.kernel, arguments, stream);
       });
 }
 
 // All gradients of a gather: `scatter` is that of the output's gradient. The kernel that gives the parameters theirs
 // leaves the states as it passes, but of families without class weights.
-template <class T>
-cudaError_t launch_gather_gradients(const Problem<T>& problem,
-                                    ParameterGradientsArguments<T> gradients,
+template <class T, class P>
+cudaError_t launch_gather_gradients(const Problem<P>& problem,
+                                    ParameterGradientsArguments<T, P> gradients,
                                     ScatterArguments<T> scatter,
                                     cudaStream_t stream) {
   if (!has_class_weights(problem.kernel)) {
@@ -88,7 +88,7 @@ cudaError_t launch_gather_gradients(const Problem<T>& problem,
       },
       [&](const Rows& rows) {
         scatter.rows = rows;
-        return launch_scatter(problem, scatter, stream);
+        return launch_scatter(problem.kernel, scatter, stream);
       });
 }
 

@@ -101,7 +101,7 @@ def test_a_source_that_does_not_compile_is_named(tmp_path, monkeypatch):
             "k (seeds 1…3, bfloat16, float64, true)",
         ),
         ("void k<float, RadialFamily<StaticRadii<2, 5> > >(Size)", "k (radial 2,5, float32)"),
-        ("void k<float, float, reblur::DiskFamily>(Size)", "k (disk, float32, float32)"),
+        ("void k<float, float, reblur::DiskFamily>(Size)", "k (disk, float32)"),
         ("void k<float, Gaussian<Window<(int)7>, float> >(Size)", "k (Gaussian<Window<7>, float32>, float32)"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 
 import reblur_ops
 from reblur_ops import families
-from reblur_ops.testing import RADII, SHAPES, TOLERANCE, Problem, assert_all_close, problem, run
+from reblur_ops.testing import RADII, SHAPES, TOLERANCE, Problem, assert_all_close, assert_close, problem, run
 from tests import blurs
 
 CUDA = torch.cuda.is_available() and "cuda" in reblur_ops.backends().get("native", ())
@@ -185,6 +185,21 @@ def test_compile_and_autocast():
     assert torch.allclose(compiled(*p.tensors), torch.relu(reblur_ops.reblur(*p.tensors)), atol=1e-5)
     with torch.autocast("cuda", dtype=torch.bfloat16):
         assert reblur_ops.reblur(p.image.bfloat16(), *p.tensors[1:]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_reads_16_bits_as_they_are(dtype):
+    p = to_gpu(problem(70, 90, padding="replicate").to(torch.float32))
+    maps = [t.to(dtype) for t in (p.seeds, p.weights)]
+    results = []
+    for tensors in ((p.image, *maps), (p.image, *(t.float() for t in maps))):
+        leaves = [t.clone().requires_grad_() for t in tensors]
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            output = reblur_ops.reblur(*leaves, padding="replicate")
+        results.append((output, *torch.autograd.grad(output, leaves, p.grad_output)))
+    for mixed, expected, like in zip(results[0], results[1], (p.image, p.image, *maps), strict=True):
+        assert mixed.dtype == like.dtype
+        assert_close(mixed.cpu(), expected.cpu().to(like.dtype), like.dtype)
 
 
 def test_memory_beyond_inputs_outputs_and_gradients():

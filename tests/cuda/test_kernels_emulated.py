@@ -118,7 +118,7 @@ def assert_untouched_between(tensor: Tensor, name: str) -> None:
 def assert_correct(case: Case, results: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name, tensor in results.items():
         if tensor.numel():
-            testing.assert_close(tensor, expected[name], case.dtype, f"{name} of {case}")
+            testing.assert_close(tensor, expected[name], tensor.dtype, f"{name} of {case}")
             assert_untouched_between(tensor, f"{name} of {case}")
 
 

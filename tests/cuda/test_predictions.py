@@ -75,9 +75,22 @@ def test_a_loop_turns_for_each_time_that_it_is_entered():
     assert found.missed == pytest.approx(1 - (1 + cuda_predictions.TURNS) / 128)
 
 
+def test_a_call_under_a_condition_leaves_a_loop():
+    listing = """
+    Function : kernel
+        /*0000*/                   LDS R3, [R4] ;
+        /*0010*/               @P1 CALL.REL.NOINC 0x30 ;
+        /*0020*/                   BRA 0x0 ;
+        /*0030*/                   STG.E R3, [R4] ;
+        /*0040*/                   EXIT ;
+    """
+    blocks = cuda_predictions.blocks_of(cuda_instructions.parse(listing)["kernel"])
+    assert [block.next for block in blocks] == [(0x30, 0x20), (0x0,), ()]
+
+
 def test_times_by_hand():
     """One instruction a pixel: 32 pixels an instruction of a warp, 4 a cycle, of 0.75 that are issued."""
-    gpu = Gpu("by hand", 10, 1.0, 1000, 128)
+    gpu = Gpu("by hand", 90, 10, 1.0, 1000, 128)
     idle = Kernel(1, 0, 0, 0, 1, 0, 1, 0)
     pixels = 1080 * 1920
     assert cuda_predictions.milliseconds(gpu, idle, 0.75) == pytest.approx(pixels / 32 / 3 / 10 / 1e6)
@@ -89,9 +102,10 @@ def test_times_by_hand():
 
 def test_more_than_a_twentieth_more_is_a_regression():
     kernel = Kernel(100, 0, 0, 10, 1, 10, 1, 0)
-    earlier = {"k": kernel._asdict()}
-    assert cuda_predictions.regressions(earlier, {"k": kernel._replace(wavefronts=10.5)}) == []
-    assert cuda_predictions.regressions(earlier, {"k": kernel._replace(wavefronts=11)}) == ["k: 10 → 11 wavefronts"]
+    earlier = {"sm_90": {"k": kernel._asdict()}}
+    assert cuda_predictions.regressions(earlier, {90: {"k": kernel._replace(wavefronts=10.5)}}) == []
+    more = {90: {"k": kernel._replace(wavefronts=11)}, 80: {"k": kernel._replace(wavefronts=20)}}
+    assert cuda_predictions.regressions(earlier, more) == ["k on sm_90: 10 → 11 wavefronts"]
 
 
 @pytest.mark.slow
@@ -99,7 +113,7 @@ def test_more_than_a_twentieth_more_is_a_regression():
 @pytest.mark.skipif(emulator.compiler() is None, reason="no g++ to compile CUDA kernels for the CPU with")
 def test_no_kernel_takes_more_wavefronts_or_sectors_than_before(tmp_path):
     """After a change that is worth it: python -m benchmarks.cuda_predictions."""
-    committed = json.loads((cuda_predictions.RESULTS / "cuda-predictions.json").read_text())["kernels"]
+    committed = json.loads((cuda_predictions.RESULTS / "cuda-predictions.json").read_text())["kernels"]["sm_90"]
     case = problems.Case(torch.float32, 48, 416, batch=1)
     counted = cuda_predictions.count(cuda_predictions.build(tmp_path), [case])
     assert {"gather_kernel (seeds 1…7, float32)", "scatter_kernel (class 7, float32, 3, true)"} <= counted.keys()

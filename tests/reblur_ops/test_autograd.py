@@ -135,6 +135,45 @@ def test_autocast_computes_in_float32(backend):
 
 
 @pytest.mark.native
+@pytest.mark.parametrize("direction", ["gather", "scatter"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_parameters_of_16_bits_beside_an_image_of_32(direction, dtype):
+    """What networks under autocast give: read as they are, and the same as if they were copied to float32 first."""
+    p = problem(9, 10, radii=(1, 3)).to(torch.float32)
+    maps = [t.to(dtype) for t in (p.seeds, p.weights)]
+    results = []
+    for tensors in ((p.image, *maps), (p.image, *(t.float() for t in maps))):
+        leaves = [t.clone().requires_grad_() for t in tensors]
+        with reblur_ops.use_backend("native"), torch.autocast("cpu", dtype=torch.bfloat16):
+            output = reblur_ops.reblur(*leaves, radii=(1, 3), padding="reflect", direction=direction)
+        results.append((output, *torch.autograd.grad(output, leaves, p.grad_output)))
+    for mixed, expected, like in zip(results[0], results[1], (p.image, p.image, *maps), strict=True):
+        assert mixed.dtype == like.dtype
+        assert torch.equal(mixed, expected.to(like.dtype))
+
+
+@pytest.mark.native
+def test_types_that_kernels_take_together():
+    p = problem(6, 7, radii=(1, 3)).to(torch.float32)
+    kernel = ("seeds", (1, 3), "square", "softmax", "zeros")
+    maps = [t.bfloat16().requires_grad_() for t in (p.seeds, p.weights)]
+    gather = torch.ops.reblur_ops.gather
+    torch.library.opcheck(gather.default, (p.image.clone().requires_grad_(), *maps, *kernel))
+    backward = (p.grad_output, p.image, *(t.detach() for t in maps), *kernel, True, True, True)
+    torch.library.opcheck(torch.ops.reblur_ops.gather_backward.default, backward)
+    output = gather(p.image, *maps, *kernel)
+    (first,) = torch.autograd.grad(output, maps[0], p.grad_output, create_graph=True)
+    (second,) = torch.autograd.grad(first.float().sum(), maps[1])
+    assert second.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="image must be BFloat16 or Float, got Double"):
+        gather(p.image.double(), *maps, *kernel)
+    with pytest.raises(ValueError, match="image must be Float, got BFloat16"):
+        gather(p.image.bfloat16(), p.seeds, p.weights, *kernel)
+    with pytest.raises(ValueError, match="weights must be BFloat16, got Float"):
+        gather(p.image, maps[0], p.weights, *kernel)
+
+
+@pytest.mark.native
 @pytest.mark.parametrize("size", [(1, 300), (70, 131), (200, 40)])
 def test_repeats_bit_for_bit_whatever_the_threads(size):
     p = problem(*size, padding="replicate").to(torch.float32)

@@ -28,7 +28,7 @@ TASKS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a task. The exit status: its own; 2 for what the user can put right, in one line; 130 if interrupted."""
     args = None
-    # Large tensors in pages of 2 MB, on Linux: PyTorch asks when it first allocates, and deblurring is a seventh faster.
+    # Large tensors in pages of 2 MB, on Linux: PyTorch asks at its first allocation. Deblurring is a seventh faster.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know neither × nor the names of files

@@ -1,11 +1,13 @@
 """What does each setting of the pairs that are made while training bring?
 
-    python -m benchmarks.synthesis --photographs DIR --validation DIR [--steps 400] [--real DIR]
+    python -m benchmarks.synthesis --photographs DIR --validation DIR [--steps 200] [--real DIR]
 
-Each setting is left out once: a small deblurring network is trained from nothing by the recipe `compact`, on pairs made
-of the photographs without it, with the blur map of the checkpoint in the box, which stays as it is. Scored on
-photographs degraded in known ways (`benchmarks.degradations`) and on real ones (`benchmarks.real`, light fields at half
-size). With everything, three seeds tell what chance does. Interrupted, the same command goes on.
+Each setting is left out once: the deblurring network of the checkpoint in the box is trained on by the recipe
+`compact`, on pairs made of the photographs without it, with its blur map, which stays as it is. So the rows tell what a
+network forgets that no longer sees a thing. (From nothing, short trainings differ more by their seeds than by any
+setting: `benchmarks/LOG.md`.) Scored without restraint on photographs degraded in known ways
+(`benchmarks.degradations`) and on real ones (`benchmarks.real`, light fields at half size). With everything, three
+seeds tell what chance does. Interrupted, the same command goes on.
 """
 
 import argparse
@@ -17,12 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import degradations, harness, real
-from benchmarks.candidates import add_folders, check_folders, settings_for, train
+from benchmarks.candidates import COMPACT, add_folders, check_folders, settings_for, train
 from models.checkpoints.load import load_framework
 from models.inference.tiling import TiledFramework
 from models.tasks.arguments import integer
 
-NETWORK = {"network": "compact", "options": {"width": 24, "encoder": [1, 1, 1], "middle": 2, "decoder": [1, 1, 1]}}
+NETWORK = {"network": "compact", "options": COMPACT}
+START = ["start.parts=[blur_map,deblur]", "optimizer.lr=5e-4"]
 EVERYTHING = "everything"
 SEEDS = 3  # of it
 
@@ -73,7 +76,7 @@ class Row:
 
 def settings(left_out: str, seed: int) -> list[str]:
     changes = LEFT_OUT.get(left_out, {})
-    return [f"seed={seed}", *(f"data.generator.{name}={value}" for name, value in changes.items())]
+    return [*START, f"seed={seed}", *(f"data.generator.{name}={value}" for name, value in changes.items())]
 
 
 def score(folder: Path, left_out: str, seed: int, data: Path | None, count: int) -> Row:
@@ -105,7 +108,7 @@ def page(rows: list[Row], steps: int) -> str:
             "",
             harness.setting(),
             "",
-            f"{steps} steps of 8 crops of 128 pixels from nothing, a small network. First row: gain in dB over the",
+            f"{steps} steps of 8 crops of 128 pixels from the checkpoint in the box on. First row: gain in dB over the",
             f"degraded picture with everything, mean and standard deviation of {len(whole)} seeds. Others: what",
             "leaving out the setting adds to that, one seed; below twice the deviation it may be chance.",
             "",
@@ -118,7 +121,7 @@ def page(rows: list[Row], steps: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_folders(parser)
-    parser.add_argument("--steps", type=integer(1, 10**6), default=400, help="of each training (default: 400)")
+    parser.add_argument("--steps", type=integer(1, 10**6), default=200, help="of each training (default: 200)")
     parser.add_argument("--real", type=Path, metavar="DIR", help="as for benchmarks.real; its light fields count")
     parser.add_argument("--count", type=integer(1, 1000), default=6, help="light fields (default: 6)")
     parser.add_argument("--left-out", nargs="+", choices=tuple(LEFT_OUT), default=list(LEFT_OUT), metavar="NAME")

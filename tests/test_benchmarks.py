@@ -366,7 +366,7 @@ def test_each_setting_of_synthesis_can_be_left_out(name):
     config = load_config("compact", [*recipe, *synthesis.settings(name, 2)])
     assert config.seed == whole.seed == 2
     assert config.data.generator != whole.data.generator
-    assert config.framework.deblur.options["width"] == 24
+    assert config.start.parts == ("blur_map", "deblur")
 
 
 def test_what_a_setting_brings_is_told_against_chance():

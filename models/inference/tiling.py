@@ -137,10 +137,8 @@ class TiledFramework:
         self.tile = tile
         self.halvings = halvings if isinstance(framework.blur_map, BlurRadiusNet) else 0
         self.source = source
-        self._deblur = self._compiled(framework)
-        self._see = self._compiled(self._seen)
-        self._network = self._compiled(framework.deblur)
-        self._restrain = self._compiled(restraint.restrain)
+        self._deblur = torch.compile(framework) if compiled else framework
+        self._compiled: dict[str, Callable[..., Tensor]] = {}
         self._bytes_per_pixel: dict[str, float] = {}
 
     def deblur(self, image: Tensor, name: str = "the image") -> Tensor:
@@ -172,15 +170,15 @@ class TiledFramework:
         """Map, deblurring and restraint, each over the whole image."""
         network, of_map = self.framework.deblur, self.framework.blur_map
         assert isinstance(of_map, BlurRadiusNet)
-        seen = self._tiled("blur map", self._see, [image], of_map.channels + 1, of_map.reach, of_map.multiple)
+        seen = self._tiled("blur map", self._seen, [image], of_map.channels + 1, of_map.reach, of_map.multiple)
         blur_map, radius = seen[:-1], seen[-1:]
         pooled = pooled_statistics(image[None], blur_map[None]).to(self.device) if self._pools else None
         reach = USUAL_REACH if network.reach is None else network.reach
         images = [image, blur_map]
-        deblurred = self._tiled("deblurring", self._network, images, 3, reach, network.multiple, pooled)
+        deblurred = self._tiled("deblurring", network, images, 3, reach, network.multiple, pooled)
         if self.framework.config.deblur.restrained:
             images = [deblurred, image, radius]
-            deblurred = self._tiled("restraint", self._restrain, images, 3, restraint.REACH, restraint.MULTIPLE)
+            deblurred = self._tiled("restraint", restraint.restrain, images, 3, restraint.REACH, restraint.MULTIPLE)
         with torch.inference_mode():
             return deblurred.clamp_(0, 1)
 
@@ -288,10 +286,6 @@ class TiledFramework:
             total = total + means.double().cpu() * weights.numel()
         return (total / image[0].numel()).float().to(self.device)
 
-    def _compiled(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        compiled: Callable[..., Tensor] = torch.compile(function) if self.compiled else function
-        return compiled
-
     def _tiled(
         self,
         description: str,
@@ -303,9 +297,12 @@ class TiledFramework:
         *arguments: Tensor | None,
     ) -> Tensor:
         """(channels, H, W), the function in the largest tiles that fit into memory."""
+        call = function
+        if self.compiled:
+            call = self._compiled.setdefault(description, torch.compile(function))
 
         def whole(layout: Layout) -> Tensor:
-            return self._joined(description, function, images, channels, layout, *arguments)
+            return self._joined(description, call, images, channels, layout, *arguments)
 
         probe = self._probe(description, lambda *parts: function(*parts, *arguments), images)
         return self._fitting(whole, images[0], probe, reach, multiple)

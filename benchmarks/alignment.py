@@ -3,7 +3,8 @@
     python -m benchmarks.alignment [--data DIR]
 
 On layered scenes with occlusion (`models.synthesis.scene`), whose truth is known: the target, the sharp picture warped,
-against the aligned truth where the sharp picture shows it, for parallax of up to 4, 12 and 24 pixels.
+against the aligned truth where the sharp picture shows it, for parallax of up to 4, 12 and 24 pixels. The error of the
+flow, too, and that where the blurry picture has texture: elsewhere motion cannot be told.
 
 DIR holds folders of real photographs, each of which is left out, with a word, where it is not there:
 
@@ -25,6 +26,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
@@ -39,6 +41,7 @@ SIZE = 160
 PARALLAX = (4.0, 12.0, 24.0)  # pixels
 WIDTH = 640  # pixels, of hand-held pairs
 ZOOM, TURN, SHIFT = 0.02, 0.5, 8.0  # of light-field pairs: parts, degrees, pixels, at most
+TEXTURE, WINDOW = 2 / 255, 3.0  # change of grey a pixel along any direction; σ of the window that it is told from
 
 
 class Case(NamedTuple):
@@ -60,6 +63,8 @@ class Row:
     flow: str
     psnr: float | None  # dB, of the target to the truth, where it is visible
     end_point: float | None  # pixels, mean error of the flow there
+    end_point_textured: float | None  # the same, where the blurry picture has texture
+    textured: float | None  # part of it that has
     explained: float  # dB, of the target blurred by the radius found, to the blurry picture
     bending: float  # pixels: mean second difference of the flow
     seconds: float
@@ -120,20 +125,34 @@ def cases(data: Path | None, count: int, seed: int) -> Iterator[tuple[str, str, 
             yield from hand_held(data / folder, count)
 
 
+def has_texture(picture: Tensor) -> Tensor:
+    """(1, 1, H, W), by the smaller eigenvalue of the structure tensor: Shi and Tomasi, CVPR 1994."""
+    grey = picture.mean(1)[0].numpy()
+    y, x = np.gradient(grey)
+    yy, xy, xx = (ndimage.gaussian_filter(product, WINDOW) for product in (y * y, x * y, x * x))
+    smaller = (yy + xx) / 2 - np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
+    return torch.from_numpy(smaller > TEXTURE**2)[None, None]
+
+
 @torch.no_grad()
 def measure(kind: str, name: str, flow_name: str, flow: Flow, case: Case) -> Row:
     start = time.perf_counter()
     found = flow(case.blurry, case.sharp)
     seconds = time.perf_counter() - start
     target = warp(case.sharp, found, padding="border", interpolation="bicubic").clamp(0, 1)
-    psnr = end_point = None
+    psnr = end_point = end_point_textured = textured = None
     if case.aligned is not None and case.flow is not None and case.visible is not None:
         error = (target - case.aligned).square().mean(1, keepdim=True)[case.visible].mean()
         psnr = float(-10 * error.log10())
-        end_point = float((found - case.flow).norm(dim=1, keepdim=True)[case.visible].mean())
+        errors = (found - case.flow).norm(dim=1, keepdim=True)
+        end_point = float(errors[case.visible].mean())
+        where = has_texture(case.blurry) & case.visible
+        end_point_textured = float(errors[where].mean()) if where.any() else None
+        textured = float(where.sum() / case.visible.sum())
     explained = search_radius(target, case.blurry, max_radius=16, slack=0).error.mean()
     bending = sum(float(found.diff(n=2, dim=dim).abs().mean()) for dim in (2, 3))
-    return Row(kind, name, flow_name, psnr, end_point, float(-10 * explained.log10()), bending, seconds)
+    explains = float(-10 * explained.log10())
+    return Row(kind, name, flow_name, psnr, end_point, end_point_textured, textured, explains, bending, seconds)
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -141,6 +160,7 @@ def summary(rows: Sequence[Row]) -> str:
     numbers = (
         "PSNR of the target:",
         "error of the flow, px:",
+        "where there is texture:",
         "explains the blurry picture:",
         "bending, px:",
         "least gain over dis:",
@@ -153,11 +173,15 @@ def summary(rows: Sequence[Row]) -> str:
         known = own[0].psnr is not None
 
         def mean(name: str, own: Sequence[Row] = own) -> float:
-            return float(np.mean([getattr(row, name) or 0 for row in own]))
+            values = [value for row in own if (value := getattr(row, name)) is not None]
+            return float(np.mean(values)) if values else float("nan")
 
         by = "psnr" if known else "explained"
         least = min(getattr(row, by) - getattr(plain[row.name], by) for row in own)
-        cells = [f"{mean('psnr'):.2f} dB", f"{mean('end_point'):.2f}"] if known else ["", ""]
+        cells = ["", "", ""]
+        if known:
+            share = f"{mean('end_point_textured'):.2f} ({100 * mean('textured'):.0f} %)"
+            cells = [f"{mean('psnr'):.2f} dB", f"{mean('end_point'):.2f}", share]
         lines.append(
             [
                 kind,

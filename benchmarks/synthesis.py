@@ -5,7 +5,7 @@
 Each setting is left out once: the deblurring network of the checkpoint in the box is trained on by the recipe
 `compact`, on pairs made of the photographs without it, with its blur map, which stays as it is. So the rows tell what a
 network forgets that no longer sees a thing. (From nothing, short trainings differ more by their seeds than by any
-setting: `benchmarks/LOG.md`.) Scored without restraint on photographs degraded in known ways
+setting: `benchmarks/LOG.md`.) Scored without doubt and restraint on photographs degraded in known ways
 (`benchmarks.degradations`) and on real ones (`benchmarks.real`, light fields at half size). With everything, three
 seeds tell what chance does. Interrupted, the same command goes on.
 """

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    alignment,
     candidates,
     cases,
     counts,
@@ -555,6 +556,18 @@ def test_alignment_is_measured_against_true_flow():
         if blur == "sharp" and motion != "edge":
             difference = (warp(case.second, case.flow) - case.first).abs().mean(dim=(0, 1))[case.counts]
             assert difference.mean() < 0.25 * (case.second - case.first).abs().mean()
+
+
+def test_motion_can_be_told_where_there_are_corners():
+    """Not where nothing changes, nor along an edge."""
+    flat = torch.full((1, 3, 32, 32), 0.5)
+    edge, corners = flat.clone(), flat.clone()
+    edge[..., 16:] = 0.8
+    corners[..., ::4, :] = 0.8
+    corners[..., ::4] = 0.8
+    assert not alignment.has_texture(flat).any()
+    assert not alignment.has_texture(edge).any()
+    assert alignment.has_texture(corners)[..., 4:-4, 4:-4].all()
 
 
 def test_the_table_of_alignment_has_means():

@@ -43,6 +43,7 @@ KERNEL_FLAGS = [*CXX_FLAGS, "-fPIC", "-Wno-maybe-uninitialized", "-Wno-psabi"]
 PYTHON_ABI = "cp310"
 TORCH_ABI = "0x020a000000000000ULL"
 DEFAULT_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+SCALARS = ("float32", "float64", "float16", "bfloat16")  # as bits of REBLUR_PART
 INSTRUCTION_SETS = {
     "default": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -140,11 +141,26 @@ def cpu_libraries(includes: list[str], macros: list, headers: list[str]) -> list
     ]
 
 
+def cuda_parts() -> list[Path]:
+    """Files that compile each CUDA source for one type of parameters: side by side, where a whole one takes minutes."""
+    folder = Path("build") / "cuda"
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for source in sorted((CSRC / "cuda").glob("*.cu")):
+        for number, scalar in enumerate(SCALARS):
+            part = folder / f"{source.stem}_{scalar}.cu"
+            text = f'#define REBLUR_PART {1 << number}\n#include "cuda/{source.name}"\n'
+            if not part.exists() or part.read_text() != text:
+                part.write_text(text)
+            parts.append(part)
+    return parts
+
+
 def extension(torch, cpp_extension, architectures: str, macros: list, headers: list[str]):
     sources = [CSRC / "module.cpp", CSRC / "cpu" / "ops.cpp"]
     make_extension = cpp_extension.CppExtension
     if architectures:
-        sources += [CSRC / "cuda" / "ops.cpp", *sorted((CSRC / "cuda").glob("*.cu"))]
+        sources += [CSRC / "cuda" / "ops.cpp", *cuda_parts()]
         make_extension = cpp_extension.CUDAExtension
     return make_extension(
         "reblur_ops._C",
@@ -225,8 +241,10 @@ def native() -> dict:
         return {}
     check_compiler(cpp_extension)
     macros = [("REBLUR_X86", None)] if platform.machine().lower() in ("x86_64", "amd64") else []
-    headers = [str(path) for path in sorted(CSRC.rglob("*")) if path.suffix in (".h", ".cuh", ".inl")]
-    kernel_headers = [header for header in headers if Path(header).parent != CSRC]  # the others know Torch
+    headers = [str(path) for path in sorted(CSRC.rglob("*")) if path.suffix in (".h", ".cuh", ".inl", ".cu")]
+    kernel_headers = [  # the others know Torch, or CUDA
+        header for header in headers if Path(header).parent != CSRC and Path(header).suffix != ".cu"
+    ]
     build_extension = cpp_extension.BuildExtension.with_options(use_ninja=shutil.which("ninja") is not None)
     return {
         "libraries": cpu_libraries([str(CSRC), *cpp_extension.include_paths()], macros, kernel_headers),

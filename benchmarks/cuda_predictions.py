@@ -37,6 +37,7 @@ DTYPE = torch.float32
 HEIGHT, WIDTH = 72, 800
 CASES = [problems.Case(DTYPE, HEIGHT, WIDTH, batch=1)]
 CASES += [problems.Case(DTYPE, HEIGHT, WIDTH, batch=1, family=name, radii=(7,)) for name in ("gaussian", "disk")]
+CASES += [problems.Case(DTYPE, HEIGHT, WIDTH, batch=1, radii=tuple(range(1, 9)))]  # others than the published ones
 TOLERATED = 1.05
 ISSUE = (0.75, 0.6)  # of the instructions that a multiprocessor could issue, what such kernels reach
 SHAPE = (1, 3, 1080, 1920)

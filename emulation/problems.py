@@ -36,6 +36,11 @@ def only(dtypes: Sequence[torch.dtype]) -> str:
     return f"-DREBLUR_SCALARS={sum(1 << DTYPES.index(dtype) for dtype in dtypes)}"
 
 
+def part(dtypes: Sequence[torch.dtype], dtype: torch.dtype) -> list[str]:
+    """The flags for that part of these sources whose parameters are of one type: a whole one takes many minutes."""
+    return [only(dtypes), f"-DREBLUR_PART={1 << DTYPES.index(dtype)}"]
+
+
 @dataclass(frozen=True)
 class Case:
     """A problem by its options; `tensors` makes it.
@@ -208,6 +213,7 @@ def all_cases(dtypes: Sequence[torch.dtype] = DTYPES) -> list[Case]:
         slab_cases,
         interior_cases,
         large_radius_cases,
+        middle_radius_cases,
         radial_cases,
         tap_cases,
         analytic_cases,
@@ -274,6 +280,30 @@ def large_radius_cases() -> Iterator[Case]:
     yield Case(torch.float32, 6, 7, channels=3, radii=(3, 12), support="disk", layout="sliced")
 
 
+def middle_radius_cases() -> Iterator[Case]:
+    """Radii above the published ones, either side of the largest whose classes lie in registers."""
+    dtypes = [dtype for dtype in DTYPES if dtype != torch.float64]
+    radii: dict[str, list[tuple[int, ...]]] = {
+        "seeds": [(1, 2, 3, 4, 5, 6, 7, 8), (2, 9), (12,), (4, 13)],
+        "radial": [(8,), (12,), (13,)],
+        "taps": [(8,), (11,), (13,)],
+    }
+    kinds = [(family, one) for family, many in radii.items() for one in many]
+    for (i, (family, one)), (j, dtype) in itertools.product(enumerate(kinds), enumerate(dtypes)):
+        yield Case(
+            dtype,
+            *((14, 37), (110, 33))[(i + j) % 4 == 1],
+            family=family,
+            batch=1,
+            channels=CHANNELS[(i + j) % 4],
+            radii=one,
+            support="square" if family == "taps" else ["square", "disk"][(i + j) % 2],
+            normalize=NORMALIZATIONS[(i + j) % (3 if j == 0 else 2)] if family == "radial" else "softmax",
+            padding=PADDINGS[(i + 2 * j) % 3],
+            layout=LAYOUTS[(i + 2 * j) % 4],
+        )
+
+
 def radial_cases() -> Iterator[Case]:
     for i, (normalize, support) in enumerate(itertools.product(NORMALIZATIONS, ["square", "disk"])):
         for j, radius in enumerate([7, 4]):
@@ -330,11 +360,11 @@ def analytic_cases() -> Iterator[Case]:
 def autocast_cases() -> Iterator[Case]:
     """Parameters of 16 bits beside an image of 32: every family, with compiled radii and with others, and slabs."""
     for i, (dtype, family) in enumerate(itertools.product([torch.float16, torch.bfloat16], FAMILIES)):
-        for j, radius in enumerate((7, 4)):
-            radii = (PUBLISHED_RADII, (2, 4))[j] if family == "seeds" else (radius,)
+        for j, radius in enumerate((7, 4, 9, 13)):
+            radii = (PUBLISHED_RADII, (2, 4), (3, 9), (13,))[j] if family == "seeds" else (radius,)
             yield Case(
                 dtype,
-                *((9, 34), (110, 33))[(i + j) % 2],
+                *((14, 34), (110, 33))[(i + j) % 2],
                 family=family,
                 radii=radii,
                 padding=PADDINGS[(i + j) % 3],

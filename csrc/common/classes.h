@@ -32,6 +32,13 @@ REBLUR_HOST_DEVICE constexpr int class_multiplicity(int a, int b) { return b == 
 
 REBLUR_HOST_DEVICE constexpr bool within_disk(int a, int b, int radius) { return a * a + b * b <= radius * radius; }
 
+// The largest b within the disk in row a.
+REBLUR_HOST_DEVICE constexpr int disk_extent(int a, int radius) {
+  int b = radius;
+  while (!within_disk(a, b, radius)) --b;
+  return b;
+}
+
 // floor(sqrt(a^2 + b^2)): the integer distance just below the class.
 REBLUR_HOST_DEVICE constexpr int class_ring(int a, int b) {
   int ring = 0;

@@ -13,7 +13,7 @@ struct PixelShape {
   static_assert(kSlabStep % kWarps == 0, "slabs end where tiles do");
   static constexpr int kThreads = kWarps * kWarpLanes;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 128.
-  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<P>) == 4 ? 4 : 1) : 8;
+  static constexpr int kBlocks = kStatic<Radii> && sizeof(Accumulation<P>) == 4 ? 4 : kDynamic<Radii> ? 8 : 1;
 };
 
 // Where the weights go: planes of a tensor, or the states that a scatter reads. at(n, y, x) is where class 0 goes, and
@@ -36,10 +36,10 @@ struct WeightStates {
 };
 
 template <class P, class Family, class Weights, class Shape = PixelShape<P, typename Family::Radii>>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    class_weights_kernel(Family launched_family, Parameters<P> parameters, Size size, Rows rows, Weights target) {
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) class_weights_kernel(
+    const __grid_constant__ Family launched_family, Parameters<P> parameters, Size size, Rows rows, Weights target) {
   using Value = Accumulation<P>;
-  const Family family = on_device(launched_family);
+  const auto& family = on_device(launched_family);
   const Tile tile = tile_of_block(rows, size, Shape::kWarps, Shape::kWidth);
   const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
   if (x >= size.width || y >= size.height) return;
@@ -52,11 +52,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 
 template <class P, class Family, class Shape = PixelShape<P, typename Family::Radii>>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    class_weights_gradients_kernel(Family launched_family,
+    class_weights_gradients_kernel(const __grid_constant__ Family launched_family,
                                    Parameters<P> parameters,
                                    ClassWeightsGradientsArguments<P> arguments) {
   using Value = Accumulation<P>;
-  const Family family = on_device(launched_family);
+  const auto& family = on_device(launched_family);
   const Tile tile = tile_of_block(arguments.size, Shape::kWarps, Shape::kWidth);
   const int y = tile.y + int(threadIdx.y), x = tile.x + int(threadIdx.x);
   if (x >= arguments.size.width || y >= arguments.size.height) return;
@@ -100,7 +100,7 @@ cudaError_t launch_class_weights(const Problem<P>& problem,
                                  const ClassWeightsArguments<P>& arguments,
                                  cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;
-  return with_class_family(problem.kernel, [&](const auto& family) {
+  return with_class_family<Accumulation<P>>(problem.kernel, [&](const auto& family) {
     return launch(
         family, problem, arguments.size, all_rows(arguments.size), WeightPlanes<P>{arguments.class_weights}, stream);
   });
@@ -113,7 +113,7 @@ cudaError_t launch_states(const Problem<P>& problem,
   const Size& size = arguments.size;
   if (is_empty(size)) return cudaSuccess;
   if (!has_class_weights(problem.kernel)) return launch_analytic_states(problem, arguments, stream);
-  return with_family(problem.kernel, [&](const auto& family) {
+  return with_family<Accumulation<P>>(problem.kernel, [&](const auto& family) {
     return launch(family, problem, size, arguments.rows, WeightStates<Accumulation<P>>{arguments.states}, stream);
   });
 }
@@ -123,7 +123,7 @@ cudaError_t launch_class_weights_gradients(const Problem<P>& problem,
                                            const ClassWeightsGradientsArguments<P>& arguments,
                                            cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;
-  return with_class_family(problem.kernel, [&](const auto& family) {
+  return with_class_family<Accumulation<P>>(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = PixelShape<P, typename Family::Radii>;
     return launch_tiles(class_weights_gradients_kernel<P, Family>,

@@ -12,9 +12,19 @@
 namespace reblur {
 namespace cuda {
 
-// Radii known at compile time keep a pixel's classes in registers. Others keep them in local memory.
+// Whether radii are known when compiling; whether nothing of them is.
 template <class Radii>
-constexpr bool kStatic = !std::is_same<Radii, DynamicRadii>::value;
+constexpr bool kStatic = false;
+template <int... Rs>
+constexpr bool kStatic<StaticRadii<Rs...>> = true;
+
+template <class Radii>
+constexpr bool kDynamic = std::is_same<Radii, DynamicRadii>::value;
+
+// Other radii, of which a pixel's classes, twice, still fit the registers of a thread in single precision. Larger ones,
+// and those of doubles, keep them in local memory.
+using SmallRadii = BoundedRadii<1, PublishedRadii::kMax>;
+using MiddleRadii = BoundedRadii<PublishedRadii::kMax + 1, 12>;
 
 inline bool is_published(const KernelOptions& kernel) {
   if (kernel.radii_count != PublishedRadii::kCount) return false;
@@ -27,34 +37,42 @@ static_assert(std::is_same<PublishedRadii, StaticRadii<1, 2, 3, 4, 5, 6, 7>>::va
 // The radius for which kernels are compiled besides: the published ones' largest.
 using LargestRadius = StaticRadii<PublishedRadii::kMax>;
 
-inline DynamicRadii dynamic_radii(const KernelOptions& kernel) {
-  DynamicRadii radii = {kernel.radii_count, {}, nullptr};
+// Radii that are not known when compiling.
+template <class Radii>
+Radii radii_of(const KernelOptions& kernel) {
+  Radii radii{};
+  radii.count = kernel.radii_count;
   for (int n = 0; n < kernel.radii_count; ++n) radii.values[n] = kernel.radii[n];
   return radii;
 }
 
-// Calls f with a family whose parameters give class weights, as a kernel takes it.
-template <class F>
+// Calls f with a family whose parameters give class weights, as a kernel takes it that computes in Value.
+template <class Value, class F>
 cudaError_t with_class_family(const KernelOptions& kernel, F&& f) {
-  if (kernel.family == FamilyName::kSeeds) {
-    if (is_published(kernel)) return f(SeedsFamily<PublishedRadii>{{{}, kernel.square}});
-    return f(SeedsFamily<DynamicRadii>{{dynamic_radii(kernel), kernel.square}});
+  const bool compiled =
+      kernel.family == FamilyName::kSeeds ? is_published(kernel) : kernel.radius() == LargestRadius::kMax;
+  const auto with = [&](const auto& published, const auto& largest) {
+    using Published = std::decay_t<decltype(published)>;
+    using Largest = std::decay_t<decltype(largest)>;
+    if (kernel.family == FamilyName::kSeeds) return f(SeedsFamily<Published>{{published, kernel.square}});
+    if (kernel.family == FamilyName::kTaps) return f(TapsFamily<Largest>{{largest, true}});
+    return f(RadialFamily<Largest>{{largest, kernel.square}, kernel.normalization});
+  };
+  if (compiled) return with(PublishedRadii{}, LargestRadius{});
+  const auto with_others = [&](const auto& radii) { return with(radii, radii); };
+  if constexpr (std::is_same<Value, float>::value) {
+    if (kernel.radius() < SmallRadii::kRings) return with_others(radii_of<SmallRadii>(kernel));
+    if (kernel.radius() < MiddleRadii::kRings) return with_others(radii_of<MiddleRadii>(kernel));
   }
-  if (kernel.family == FamilyName::kTaps) {
-    if (kernel.radius() == LargestRadius::kMax) return f(TapsFamily<LargestRadius>{{{}, true}});
-    return f(TapsFamily<DynamicRadii>{{dynamic_radii(kernel), true}});
-  }
-  if (kernel.radius() == LargestRadius::kMax)
-    return f(RadialFamily<LargestRadius>{{{}, kernel.square}, kernel.normalization});
-  return f(RadialFamily<DynamicRadii>{{dynamic_radii(kernel), kernel.square}, kernel.normalization});
+  return with_others(radii_of<DynamicRadii>(kernel));
 }
 
 // The same, or an analytic family of the radius that is compiled: all that `has_class_weights`.
-template <class F>
+template <class Value, class F>
 cudaError_t with_family(const KernelOptions& kernel, F&& f) {
   if (kernel.family == FamilyName::kGaussian) return f(SampledGaussianFamily<LargestRadius>{{{}, true}});
   if (kernel.family == FamilyName::kDisk) return f(SampledDiskFamily<LargestRadius>{{{}, true}});
-  return with_class_family(kernel, f);
+  return with_class_family<Value>(kernel, f);
 }
 
 // Calls f with what the classes of such a family are, whichever it is.
@@ -63,16 +81,22 @@ cudaError_t with_classes(const KernelOptions& kernel, F&& f) {
   const bool compiled =
       kernel.family == FamilyName::kSeeds ? is_published(kernel) : kernel.radius() == LargestRadius::kMax;
   if (compiled) return f(ClassFamily<LargestRadius>{{}, kernel.square || kernel.is_analytic()});
-  return f(ClassFamily<DynamicRadii>{dynamic_radii(kernel), kernel.square});
+  return f(ClassFamily<DynamicRadii>{radii_of<DynamicRadii>(kernel), kernel.square});
 }
 
 static __constant__ const ClassTable device_class_table = make_class_table();
 
-// As launched, with the class table of the device.
+// As launched; DynamicRadii with the class table of the device. Others are not copied: a copy whose radii are read by
+// an index would lie in local memory.
 template <class Family>
-__device__ __forceinline__ Family on_device(Family family) {
-  if constexpr (!kStatic<typename Family::Radii>) family.radii.table = device_class_table.classes;
-  return family;
+__device__ __forceinline__ decltype(auto) on_device(const Family& launched) {
+  if constexpr (kDynamic<typename Family::Radii>) {
+    Family family = launched;
+    family.radii.table = device_class_table.classes;
+    return family;
+  } else {
+    return (launched);
+  }
 }
 
 // The parameters' planes, as a kernel takes them.

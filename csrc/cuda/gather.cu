@@ -13,20 +13,42 @@ struct GatherKernelShape : GatherShape<T, Radii, 3> {
   static constexpr int kThreads = kWarps * kWarpLanes;
   static constexpr int kHeight = kWarps * Base::kPixels;
   // Blocks on a multiprocessor at least: bounds the registers of a thread to 168, or to 255 where one pixel's classes
-  // are doubles.
-  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? 2 : 1) : 4;
+  // are doubles or many, or to 64 where they lie in local memory.
+  static constexpr int kBlocks = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? 2 : kDynamic<Radii> ? 4 : 1;
 };
 
+// y = Σ_k T_k S_k of some channels, the first of which lies `at`: finish(channel, p, y).
+template <int kChannels, class Family, class Value, int kPixels, int kClasses, class Finish>
+__device__ __forceinline__ void gather_channels(const Family& family,
+                                                const Value (&weights)[kPixels][kClasses],
+                                                const Value* at,
+                                                int pitch,
+                                                int plane,
+                                                int64_t channel,
+                                                const Finish& finish) {
+  Value totals[kChannels][kPixels];
+  static_for<kChannels>(
+      [&](auto i) { static_for<kPixels>([&](auto p) { totals[decltype(i)::value][decltype(p)::value] = Value(0); }); });
+  for_each_row_sum<kPixels, kChannels>(family, at, pitch, plane, [&](auto p, auto i, auto a, auto b, Value sum) {
+    Value& total = totals[decltype(i)::value][decltype(p)::value];
+    total = LaneMath<Value>::fma(weights[decltype(p)::value][class_index(a, b)], sum, total);
+  });
+  static_for<kChannels>([&](auto i) {
+    static_for<kPixels>([&](auto p) { finish(channel + i, p, totals[decltype(i)::value][decltype(p)::value]); });
+  });
+}
+
 template <class T, class P, class Family, class Shape = GatherKernelShape<T, typename Family::Radii>>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
-    gather_kernel(Family launched_family, Parameters<P> parameters, GatherArguments<T> arguments, int stage) {
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) gather_kernel(
+    const __grid_constant__ Family launched_family, Parameters<P> parameters, GatherArguments<T> arguments, int stage) {
   using Value = Accumulation<T>;
   using Radii = typename Family::Radii;
   constexpr int kPixels = Shape::kPixels, kHeight = Shape::kHeight, kWidth = Shape::kWidth;
+  constexpr int kGroup = kTogether<Radii>;
   static_assert(kHeight == kPixels * Shape::kWarps && kWidth == kWarpLanes, "a thread per kPixels pixels");
-  const Family family = on_device(launched_family);
+  const auto& family = on_device(launched_family);
   const auto radius = family.radii.max();
-  const int pitch = tile_pitch(kWidth, radius);
+  const int pitch = tile_pitch(kWidth, radius), plane = tile_elements(kHeight, kWidth, radius);
   const Size& size = arguments.size;
   const Tile tile = tile_of_block(size, kHeight, kWidth);
   const int row = threadIdx.y * kPixels, y = tile.y + row, x = tile.x + int(threadIdx.x);
@@ -58,21 +80,16 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     }
     __syncthreads();
     const int channels = int(min(int64_t(stage), size.channels - c));
-    for (int i = 0; i < channels; ++i) {
-      Value totals[kPixels];
-      static_for<kPixels>([&](auto p) { totals[decltype(p)::value] = Value(0); });
-      const Value* at = shared + i * tile_elements(kHeight, kWidth, radius) + row * pitch + threadIdx.x;
-      with_support(family, [&](auto reaches) {
-        for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
-          constexpr int kP = decltype(p)::value;
-          if (reaches(a, b)) totals[kP] = LaneMath<Value>::fma(weights[kP][class_index(a, b)], sum, totals[kP]);
-        });
-      });
-      static_for<kPixels>([&](auto p) {
-        constexpr int kP = decltype(p)::value;
-        if (x < size.width && y + kP < size.height) store(totals[kP], arguments.output.at(tile.n, c + i, y + kP, x));
-      });
-    }
+    const auto finish = [&](int64_t channel, auto p, Value total) {
+      constexpr int kP = decltype(p)::value;
+      if (x < size.width && y + kP < size.height) store(total, arguments.output.at(tile.n, channel, y + kP, x));
+    };
+    const Value* at = shared + row * pitch + threadIdx.x;
+    int i = 0;
+    for (; i + kGroup <= channels; i += kGroup)
+      gather_channels<kGroup>(family, weights, at + i * plane, pitch, plane, c + i, finish);
+    for (; kGroup > 1 && i < channels; ++i)
+      gather_channels<1>(family, weights, at + i * plane, pitch, plane, c + i, finish);
   }
 }
 
@@ -83,7 +100,7 @@ cudaError_t launch_gather(const Problem<P>& problem, const GatherArguments<T>& a
   const Size& size = arguments.size;
   if (is_empty(size) || size.channels == 0) return cudaSuccess;
   if (!has_class_weights(problem.kernel)) return launch_analytic_gather(problem, arguments, stream);
-  return with_family(problem.kernel, [&](const auto& family) {
+  return with_family<Accumulation<P>>(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     using Shape = GatherKernelShape<T, typename Family::Radii>;
     return launch_image_tiles<Shape>(gather_kernel<T, P, Family>, family, problem, arguments.size, arguments, stream);

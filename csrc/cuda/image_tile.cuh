@@ -98,27 +98,14 @@ __device__ __forceinline__ void load_tiles(const StridedPlanes<const T>& image, 
   }
 }
 
-// Calls f(reaches), where reaches(a, b) tells whether a family has a weight at that class: known when compiling for
-// radii that are, so that the loop over the taps holds no branch.
-template <class Family, class F>
-__device__ __forceinline__ void with_support(const Family& family, F&& f) {
-  if constexpr (kStatic<typename Family::Radii>) {
-    constexpr int kRadius = decltype(family.radii.max())::value;
-    if (family.square)
-      f([](auto, auto) { return IntConstant<1>{}; });
-    else
-      f([](auto a, auto b) { return IntConstant<within_disk(decltype(a)::value, decltype(b)::value, kRadius)>{}; });
-  } else {
-    f([&](int a, int b) { return family.reaches(a, b); });
-  }
-}
+// Channels whose sums a thread forms together: several where each weight lies in local memory.
+template <class Radii>
+constexpr int kTogether = kDynamic<Radii> ? kMaxStage : 1;
 
-// Calls f(p, a, b, sum) for each of a thread's pixels p = 0 … kPixels - 1 and all 0 <= a, b <= R, once or twice, so
-// that the sums for (p, a, b) add up to the sum over the taps (±a, ±b), a along y, b along x. `at` is the value R rows
-// and R columns before the first pixel. Each value is read from shared memory once for all pixels, and the sums of a
-// row serve every pixel within reach.
-template <int kPixels, class Value, int... Rs, class F>
-__device__ __forceinline__ void for_each_row_sum(StaticRadii<Rs...> radii, const Value* at, int, F&& f) {
+// As below, of one channel, for radii known when compiling. Each value is read from shared memory once for all pixels,
+// and the sums of a row serve every pixel within reach.
+template <int kPixels, bool kSquare, class Value, int... Rs, class F>
+__device__ __forceinline__ void for_each_row_sum(StaticRadii<Rs...> radii, const Value* at, const F& f) {
   constexpr int kRadius = decltype(radii.max())::value;
   constexpr int kPitch = tile_pitch(kWarpLanes, kRadius);
   static_for<2 * kRadius + kPixels>([&](auto row) {
@@ -133,25 +120,55 @@ __device__ __forceinline__ void for_each_row_sum(StaticRadii<Rs...> radii, const
       constexpr int kOffset = kRow - kRadius - decltype(p)::value;
       constexpr int kA = kOffset < 0 ? -kOffset : kOffset;
       if constexpr (kA <= kRadius)
-        static_for<kRadius + 1>([&](auto b) { f(p, IntConstant<kA>{}, b, sums[decltype(b)::value]); });
+        static_for<kRadius + 1>([&](auto b) {
+          if constexpr (kSquare || within_disk(kA, decltype(b)::value, kRadius))
+            f(p, IntConstant<0>{}, IntConstant<kA>{}, b, sums[decltype(b)::value]);
+        });
     });
   });
 }
 
-// Radii known at run time: rows at equal distance together, so that each class weight is read at most twice.
-template <int kPixels, class Value, class F>
-__device__ __forceinline__ void for_each_row_sum(const DynamicRadii& radii, const Value* at, int pitch, F&& f) {
-  static_assert(kPixels == 1, "");
-  const int radius = radii.max();
-  const Value* centre = at + radius * pitch + radius;
-  for (int a = 0; a <= radius; ++a) {
+// The same of one pixel, for other radii: rows at equal distance together, so that each class weight is read at most
+// twice, and of a row 0 <= b <= extent(a). `centre` is the pixel's own value.
+template <int kChannels, class Radii, class Extent, class Value, class F>
+__device__ __forceinline__ void for_each_row_sum(
+    const Radii& radii, const Extent& extent, const Value* centre, int pitch, int plane, const F& f) {
+  radii.for_each_offset(radii.max(), [&](auto a) {
     const Value *above = centre - a * pitch, *below = centre + a * pitch;
-    f(IntConstant<0>{}, a, 0, a == 0 ? above[0] : above[0] + below[0]);
-    for (int b = 1; b <= radius; ++b) {
-      Value sum = above[-b] + above[b];
-      if (a != 0) sum += below[-b] + below[b];
-      f(IntConstant<0>{}, a, b, sum);
-    }
+    radii.for_each_offset(extent(a), [&](auto b) {
+      static_for<kChannels>([&](auto i) {
+        const int c = decltype(i)::value * plane;
+        Value sum = above[c + b];
+        if (b != 0) sum += above[c - b];
+        if (a != 0) sum += b == 0 ? below[c] : below[c - b] + below[c + b];
+        f(IntConstant<0>{}, i, a, b, sum);
+      });
+    });
+  });
+}
+
+// Calls f(p, i, a, b, sum) for each of a thread's pixels p = 0 … kPixels - 1, channels i = 0 … kChannels - 1 and those
+// of 0 <= a, b <= R where the family may have a weight, once or twice, so that the sums for (p, i, a, b) add up to the
+// sum over the taps (±a, ±b), a along y, b along x. `at` is the value R rows and R columns before the first pixel;
+// channels are `plane` apart.
+template <int kPixels, int kChannels, class Family, class Value, class F>
+__device__ __forceinline__ void for_each_row_sum(
+    const Family& family, const Value* at, int pitch, int plane, const F& f) {
+  if constexpr (kStatic<typename Family::Radii>) {
+    static_assert(kChannels == 1, "");
+    // A branch for each support, so that the loop over the taps holds none.
+    if (family.square)
+      for_each_row_sum<kPixels, true>(family.radii, at, f);
+    else
+      for_each_row_sum<kPixels, false>(family.radii, at, f);
+  } else {
+    static_assert(kPixels == 1, "");
+    const auto radius = family.radii.max();
+    const Value* centre = at + radius * pitch + radius;
+    if (family.square)
+      for_each_row_sum<kChannels>(family.radii, [=](int) { return radius; }, centre, pitch, plane, f);
+    else
+      for_each_row_sum<kChannels>(family.radii, [=](int a) { return disk_extent(a, radius); }, centre, pitch, plane, f);
   }
 }
 

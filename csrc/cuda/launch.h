@@ -10,43 +10,52 @@
 #include <cstddef>
 #include <utility>
 
-// The scalar types of tensors, and the pairs of those of images and parameters. A build may have fewer: the sum of 1
-// for float, 2 for double, 4 for __half and 8 for __nv_bfloat16.
+// The scalar types of tensors. A build may have fewer: the sum of 1 for float, 2 for double, 4 for __half and 8 for
+// __nv_bfloat16.
 #if !defined(REBLUR_SCALARS)
 #define REBLUR_SCALARS 15
 #endif
-#if REBLUR_SCALARS & 1
+// Of these, the types of parameters that this source is compiled for. setup.py compiles each source in parts, side by
+// side: as a whole it would take minutes.
+#if !defined(REBLUR_PART)
+#define REBLUR_PART REBLUR_SCALARS
+#endif
+#if REBLUR_PART & 1
 #define REBLUR_IF_FLOAT(...) __VA_ARGS__
 #else
 #define REBLUR_IF_FLOAT(...)
 #endif
-#if REBLUR_SCALARS & 2
+#if REBLUR_PART & 2
 #define REBLUR_IF_DOUBLE(...) __VA_ARGS__
 #else
 #define REBLUR_IF_DOUBLE(...)
 #endif
-#if REBLUR_SCALARS & 4
+#if REBLUR_PART & 4
 #define REBLUR_IF_HALF(...) __VA_ARGS__
 #else
 #define REBLUR_IF_HALF(...)
 #endif
-#if REBLUR_SCALARS & 8
+#if REBLUR_PART & 8
 #define REBLUR_IF_BFLOAT16(...) __VA_ARGS__
 #else
 #define REBLUR_IF_BFLOAT16(...)
+#endif
+#if REBLUR_SCALARS & 1
+#define REBLUR_IF_BESIDE_FLOAT(...) __VA_ARGS__
+#else
+#define REBLUR_IF_BESIDE_FLOAT(...)
 #endif
 #define REBLUR_FOR_EACH_SCALAR(f) \
   REBLUR_IF_FLOAT(f(float))       \
   REBLUR_IF_DOUBLE(f(double))     \
   REBLUR_IF_HALF(f(__half))       \
   REBLUR_IF_BFLOAT16(f(__nv_bfloat16))
-#define REBLUR_FOR_EACH_PAIR(f)                       \
-  REBLUR_IF_FLOAT(f(float, float))                    \
-  REBLUR_IF_DOUBLE(f(double, double))                 \
-  REBLUR_IF_HALF(f(__half, __half))                   \
-  REBLUR_IF_BFLOAT16(f(__nv_bfloat16, __nv_bfloat16)) \
-  REBLUR_IF_FLOAT(REBLUR_IF_HALF(f(float, __half)))   \
-  REBLUR_IF_FLOAT(REBLUR_IF_BFLOAT16(f(float, __nv_bfloat16)))
+// The pairs of the types of images and parameters.
+#define REBLUR_FOR_EACH_PAIR(f)                                              \
+  REBLUR_IF_FLOAT(f(float, float))                                           \
+  REBLUR_IF_DOUBLE(f(double, double))                                        \
+  REBLUR_IF_HALF(f(__half, __half) REBLUR_IF_BESIDE_FLOAT(f(float, __half))) \
+  REBLUR_IF_BFLOAT16(f(__nv_bfloat16, __nv_bfloat16) REBLUR_IF_BESIDE_FLOAT(f(float, __nv_bfloat16)))
 
 namespace reblur {
 namespace cuda {

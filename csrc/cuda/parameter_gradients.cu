@@ -25,23 +25,48 @@ struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradien
 #else
   static constexpr int kTunedBlocks = 3;
 #endif
-  static constexpr int kBlocks = kStatic<Radii> ? (sizeof(Accumulation<T>) == 4 ? kTunedBlocks : 1) : 4;
+  static constexpr int kBlocks = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? kTunedBlocks
+                                 : kDynamic<Radii>                              ? 4
+                                                                                : 1;
 };
+
+// D_k += g S_k of some channels, the first of which lies `at`; grad_output(channel, p) is g.
+template <int kChannels, class Family, class Value, int kPixels, int kClasses, class GradOutput>
+__device__ __forceinline__ void add_channels(const Family& family,
+                                             const Value* at,
+                                             int pitch,
+                                             int plane,
+                                             int64_t channel,
+                                             const GradOutput& grad_output,
+                                             Value (&grad_weights)[kPixels][kClasses]) {
+  Value grads[kChannels][kPixels];
+  static_for<kChannels>([&](auto i) {
+    static_for<kPixels>([&](auto p) { grads[decltype(i)::value][decltype(p)::value] = grad_output(channel + i, p); });
+  });
+  for_each_row_sum<kPixels, kChannels>(family, at, pitch, plane, [&](auto p, auto i, auto a, auto b, Value sum) {
+    Value& grad_weight = grad_weights[decltype(p)::value][class_index(a, b)];
+    grad_weight = LaneMath<Value>::fma(grads[decltype(i)::value][decltype(p)::value], sum, grad_weight);
+  });
+}
 
 template <class T,
           class P,
           class Family,
           bool kKeepsStates,
           class Shape = ParameterGradientsShape<T, Family, kKeepsStates>>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gradients_kernel(
-    Family launched_family, Parameters<P> parameters, ParameterGradientsArguments<T, P> arguments, int stage) {
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
+    parameter_gradients_kernel(const __grid_constant__ Family launched_family,
+                               Parameters<P> parameters,
+                               ParameterGradientsArguments<T, P> arguments,
+                               int stage) {
   using Value = Accumulation<T>;
   using Radii = typename Family::Radii;
   constexpr int kPixels = Shape::kPixels, kHeight = Shape::kHeight, kWidth = Shape::kWidth;
+  constexpr int kGroup = kTogether<Radii>;
   static_assert(kHeight == kPixels * Shape::kWarps && kWidth == kWarpLanes, "a thread per kPixels pixels");
-  const Family family = on_device(launched_family);
+  const auto& family = on_device(launched_family);
   const auto radius = family.radii.max();
-  const int pitch = tile_pitch(kWidth, radius);
+  const int pitch = tile_pitch(kWidth, radius), plane = tile_elements(kHeight, kWidth, radius);
   const Size& size = arguments.size;
   const Tile tile = tile_of_block(arguments.rows, size, kHeight, kWidth);
   const int row = threadIdx.y * kPixels, y = tile.y + row, x = tile.x + int(threadIdx.x);
@@ -52,27 +77,24 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) parameter_gra
   static_for<kPixels>([&](auto p) {
     family.radii.for_each_class(radius, [&](auto k) { grad_weights[decltype(p)::value][k.index] = Value(0); });
   });
+  const T* const grads = arguments.grad_output.at(tile.n, 0, y, x);
   for (int64_t c = 0; c < size.channels; c += stage) {
     const int channels = int(min(int64_t(stage), size.channels - c));
     if (c != 0) __syncthreads();  // nobody reads the channels before any more
     load_tiles(arguments.image, size, arguments.padding, tile, kHeight, kWidth, radius, c, channels, shared);
     __syncthreads();
-    for (int i = 0; i < channels; ++i) {
-      Value grad_output[kPixels];
-      static_for<kPixels>([&](auto p) {
-        constexpr int kP = decltype(p)::value;
-        const bool inside = x < size.width && y + kP < size.height;
-        grad_output[kP] = inside ? load(arguments.grad_output.at(tile.n, c + i, y + kP, x)) : Value(0);
-      });
-      const Value* at = shared + i * tile_elements(kHeight, kWidth, radius) + row * pitch + threadIdx.x;
-      with_support(family, [&](auto reaches) {
-        for_each_row_sum<kPixels>(family.radii, at, pitch, [&](auto p, auto a, auto b, Value sum) {
-          constexpr int kP = decltype(p)::value;
-          Value& grad_weight = grad_weights[kP][class_index(a, b)];
-          if (reaches(a, b)) grad_weight = LaneMath<Value>::fma(grad_output[kP], sum, grad_weight);
-        });
-      });
-    }
+    const auto grad_output = [&](int64_t channel, auto p) {
+      constexpr int kP = decltype(p)::value;
+      const bool inside = x < size.width && y + kP < size.height;
+      const auto& planes = arguments.grad_output;
+      return inside ? load(grads + channel * planes.channel_stride + kP * planes.row_stride) : Value(0);
+    };
+    const Value* at = shared + row * pitch + threadIdx.x;
+    int i = 0;
+    for (; i + kGroup <= channels; i += kGroup)
+      add_channels<kGroup>(family, at + i * plane, pitch, plane, c + i, grad_output, grad_weights);
+    for (; kGroup > 1 && i < channels; ++i)
+      add_channels<1>(family, at + i * plane, pitch, plane, c + i, grad_output, grad_weights);
   }
 
   // 2. The adjoint, pixel by pixel. Nothing is shared any more: threads without a pixel may be done before others.
@@ -101,7 +123,7 @@ cudaError_t launch_parameter_gradients(const Problem<P>& problem,
                                        cudaStream_t stream) {
   if (is_empty(arguments.size)) return cudaSuccess;  // without channels, parameters still have gradients, all zero
   if (!has_class_weights(problem.kernel)) return launch_analytic_gradients(problem, arguments, stream);
-  return with_family(problem.kernel, [&](const auto& family) {
+  return with_family<Accumulation<P>>(problem.kernel, [&](const auto& family) {
     using Family = std::decay_t<decltype(family)>;
     const auto launch = [&](auto keeps_states) {
       constexpr bool kKeepsStates = decltype(keeps_states)::value;
@@ -110,7 +132,15 @@ cudaError_t launch_parameter_gradients(const Problem<P>& problem,
       const Size grid = size_of(arguments.rows, arguments.size);
       return launch_image_tiles<Shape>(kernel, family, problem, grid, arguments, stream);
     };
-    return arguments.states.data != nullptr ? launch(std::true_type()) : launch(std::false_type());
+    if constexpr (!kStatic<typename Family::Radii> && !kDynamic<typename Family::Radii>) {
+      // Sums, terms and weights of all classes at once are more than the registers hold: states by themselves.
+      const cudaError_t error = launch(std::false_type());
+      if (error != cudaSuccess || arguments.states.data == nullptr) return error;
+      return launch_states(
+          problem, StatesArguments<Accumulation<P>>{arguments.size, arguments.rows, arguments.states}, stream);
+    } else {
+      return arguments.states.data != nullptr ? launch(std::true_type()) : launch(std::false_type());
+    }
   });
 }
 

@@ -62,7 +62,7 @@ struct RadialFamily : ClassFamily<RadiiPolicy> {
     LaneArray<Lane, Radii::kRings> grad_profile;
     radii.for_each_offset(radii.max(), [&](auto j) REBLUR_INLINE_LAMBDA { grad_profile[j] = Lane(0); });
     radii.for_each_class(radii.max(), [&](auto k) REBLUR_INLINE_LAMBDA {
-      if (!within_disk(k.a, k.b, radii.max())) return;
+      if (!radii.within_disk(k, radii.max())) return;
       const Lane centred = Math::fma(Lane(Scalar(-k.multiplicity)), mean, grad_weights[k.index]);
       const Lane gradient = centred * (normalization == Normalization::kSoftmax ? weights[k.index] : inverse);
       if (k.template fraction<Scalar>() == 0) {
@@ -99,7 +99,7 @@ struct RadialFamily : ClassFamily<RadiiPolicy> {
     Lane total = Lane(0);
     radii.for_each_class(radii.max(), [&](auto k) REBLUR_INLINE_LAMBDA {
       Lane& weight = weights[k.index];
-      if (within_disk(k.a, k.b, radii.max())) {
+      if (radii.within_disk(k, radii.max())) {
         weight = profile[k.ring];
         if (k.template fraction<Scalar>() != 0)
           weight = Math::fma(Lane(k.template fraction<Scalar>()), profile[k.ring + 1] - profile[k.ring], weight);

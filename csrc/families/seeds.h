@@ -31,7 +31,7 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
                                   Lane* weights  // [kClasses]
   ) const {
     initialise(load, weights);
-    radii.for_each_radius([&](auto n, auto radius, auto offset) REBLUR_INLINE_LAMBDA {
+    radii.for_each_compiled_radius([&](auto n, auto radius, auto offset) REBLUR_INLINE_LAMBDA {
       LaneArray<Lane, Radii::kClasses> taps;
       Lane outside, total;
       exponentials<Lane>(load, radius, offset, taps, outside, total);
@@ -59,7 +59,7 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
       exponentials<Lane>(load, radius, offset, taps, outside, total);
       Lane inside_sum = Lane(0), outside_sum = Lane(0);
       radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
-        if (within_disk(k.a, k.b, radius))
+        if (radii.within_disk(k, radius))
           inside_sum = Math::fma(grad_weights[k.index], taps[k.index], inside_sum);
         else if (square)
           outside_sum = outside_sum + grad_weights[k.index];
@@ -73,7 +73,7 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
       LaneArray<Lane, Radii::kRings> grad_seeds;  // gradient to |s_n[j]|
       radii.for_each_offset(radius, [&](auto j) REBLUR_INLINE_LAMBDA { grad_seeds[j] = Lane(0); });
       radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
-        if (!within_disk(k.a, k.b, radius)) return;
+        if (!radii.within_disk(k, radius)) return;
         const Lane centred = Math::fma(Lane(Scalar(-k.multiplicity)), grad_weight, grad_weights[k.index]);
         const Lane grad_logit = scale * taps[k.index] * centred;
         if (k.template fraction<Scalar>() == 0) {
@@ -103,7 +103,7 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
       Radius radius, Lane scale, const Lane* taps, Lane outside, Lane* weights) const {
     const Lane outside_weight = scale * outside;
     radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
-      if (within_disk(k.a, k.b, radius))
+      if (radii.within_disk(k, radius))
         weights[k.index] = LaneMath<Lane>::fma(scale, taps[k.index], weights[k.index]);
       else if (square)
         weights[k.index] = weights[k.index] + outside_weight;
@@ -131,13 +131,11 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
     });
     radii.for_each_offset(radius,
                           [&](auto j) REBLUR_INLINE_LAMBDA { logits[j] = (logits[j] - largest) * Lane(kLog2E); });
-    radii.for_each_offset(radius, [&](auto j) REBLUR_INLINE_LAMBDA {
-      if (j < radius) steps[j] = logits[j + 1] - logits[j];
-    });
+    radii.for_each_step(radius, [&](auto j) REBLUR_INLINE_LAMBDA { steps[j] = logits[j + 1] - logits[j]; });
     total = Lane(0);
     int taps_outside = 0;  // folds into a constant where the radius is one
     radii.for_each_class(radius, [&](auto k) REBLUR_INLINE_LAMBDA {
-      if (within_disk(k.a, k.b, radius)) {
+      if (radii.within_disk(k, radius)) {
         Lane logit = logits[k.ring];
         if (k.template fraction<Scalar>() != 0)
           logit = Math::fma(Lane(k.template fraction<Scalar>()), steps[k.ring], logit);

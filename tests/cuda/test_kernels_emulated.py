@@ -1,5 +1,6 @@
 """The CUDA kernels, compiled for the CPU by `emulation`, against the reference in float64."""
 
+import itertools
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 import reblur_ops
 from emulation import emulator
-from emulation.problems import DRIVER, KERNELS, Case, Tensors, all_cases, only, result_tensors, run, tensors
+from emulation.problems import DRIVER, KERNELS, Case, Tensors, all_cases, only, part, result_tensors, run, tensors
 from reblur_ops import reference, testing
 from tests.cuda.sizes import DTYPES
 
@@ -75,14 +76,19 @@ def programs(tmp_path_factory) -> Programs:
         return emulator.build([], folder / name, [str(path) for path in objects])
 
     with ThreadPoolExecutor(2) as pool:
-        correct = {path.stem: pool.submit(compile, path, path.stem, only(DTYPES)) for path in [*KERNELS, DRIVER]}
-        driver = pool.submit(compile, DRIVER, "driver_float", FLOAT_ONLY)
+        parts = {
+            (path.stem, dtype): pool.submit(compile, path, f"{path.stem}_{dtype}", *part(DTYPES, dtype))
+            for path, dtype in itertools.product(KERNELS, DTYPES)
+        }
+        driver = pool.submit(compile, DRIVER, "driver", only(DTYPES))
+        driver_float = pool.submit(compile, DRIVER, "driver_float", FLOAT_ONLY)
         faulty = {name: pool.submit(compile_faulty, name, fault) for name, fault in FAULTS.items()}
-    objects = {name: future.result() for name, future in correct.items()}
-    with_fault = {name: {**objects, "driver": driver.result(), name: faulty[name].result()} for name in FAULTS}
+    in_float = {path.stem: parts[path.stem, torch.float32].result() for path in KERNELS}
+    in_float["driver"] = driver_float.result()
+    with_fault = {name: {**in_float, name: faulty[name].result()} for name in FAULTS}
     return Programs(
-        link("correct", list(objects.values())),
-        {name: link(f"with_{name}_fault", list(replaced.values())) for name, replaced in with_fault.items()},
+        link("correct", [driver.result(), *(part.result() for part in parts.values())]),
+        {name: link(f"with_{name}_fault", list(objects.values())) for name, objects in with_fault.items()},
     )
 
 
@@ -168,7 +174,7 @@ def test_empty(programs, shape):
         assert not result["grad_weights"].any()
 
 
-@pytest.mark.parametrize("radii", [PUBLISHED, (2, 5)])
+@pytest.mark.parametrize("radii", [PUBLISHED, (2, 5), (2, 9)])
 @pytest.mark.parametrize("support", ["square", "disk"])
 def test_nan_and_infinity_stay_within_reach(programs, radii, support):
     """NaN and infinity spread to those taps that see them, and no farther."""

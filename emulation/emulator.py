@@ -31,7 +31,7 @@ def build(sources: Iterable[Path], program: Path, flags: Iterable[str] = (), csr
         RuntimeError: they do not compile; with what the compiler says.
     """
     command = [compiler() or "g++", *FLAGS, f"-I{INCLUDE}", f"-I{csrc}", *flags, "-o", str(program)]
-    result = subprocess.run([*command, "-x", "c++", *map(str, sources)], capture_output=True, text=True, timeout=600)
+    result = subprocess.run([*command, "-x", "c++", *map(str, sources)], capture_output=True, text=True, timeout=900)
     if result.returncode != 0:
         raise RuntimeError(result.stderr)
     return program
@@ -57,7 +57,7 @@ def run(
     if accesses is not None:
         variables["REBLUR_EMULATION_ACCESSES"] = str(accesses)
     command = [str(program), *map(str, arguments)]
-    return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **variables}, timeout=300)
+    return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **variables}, timeout=900)
 
 
 class Launch(NamedTuple):

@@ -14,6 +14,7 @@ namespace {
 
 // A warp is 32 neighbours in x; a thread is a pixel. Registers are bounded to 64 a thread.
 constexpr int kWarps = 8, kThreads = kWarps * kWarpLanes, kBlocks = 4;
+static_assert(kWarps == kReachRows && kWarpLanes == kReachColumns, "a block is a tile of reach_tiles");
 constexpr int kGroup = 3;  // channels that share the computation of a weight
 
 template <class F>
@@ -315,8 +316,6 @@ cudaError_t launch_pixels(void (*kernel)(Parameters...),
 }
 
 }  // namespace
-
-int64_t reach_tiles(const Size& size) { return tile_count(size, kWarps, kWarpLanes); }
 
 template <class T, class P>
 cudaError_t launch_analytic_gather(const Problem<P>& problem,

@@ -95,7 +95,11 @@ struct StatesLayout {
 };
 
 // Families without class weights keep beside them how far any kernel of a tile of pixels reaches: the number of tiles.
-int64_t reach_tiles(const Size& size);
+constexpr int kReachRows = 8, kReachColumns = 32;
+inline int64_t reach_tiles(const Size& size) {
+  const int64_t rows = (size.height + kReachRows - 1) / kReachRows;
+  return size.batch * rows * ((size.width + kReachColumns - 1) / kReachColumns);
+}
 
 template <class Value>
 struct States {

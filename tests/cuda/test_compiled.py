@@ -64,6 +64,21 @@ def test_parts_make_up_a_source(source):
     assert sorted(name for number in range(4) for name in instantiated(source, f"-DREBLUR_PART={1 << number}")) == whole
 
 
+@pytest.mark.emulated
+@needs_compiler
+def test_parts_define_nothing_twice(tmp_path):
+    """A function that is no template would be in every part, and they would not link."""
+    flags = ["-O0", "-g0", "-fno-sanitize=all", "-DREBLUR_NO_FORCED_INLINE", "-c"]
+    source = ROOT / "csrc" / "cuda" / "analytic.cu"
+    parts = [
+        emulator.build([source], tmp_path / f"{number}.o", [*flags, f"-DREBLUR_PART={1 << number}"])
+        for number in (0, 2)
+    ]
+    listings = [subprocess.run(["nm", "-C", part], capture_output=True, text=True, check=True).stdout for part in parts]
+    defined = [set(re.findall(r"^\w+ T (.*)$", listing, re.MULTILINE)) for listing in listings]
+    assert defined[0].isdisjoint(defined[1])
+
+
 @needs_nvcc
 def test_spills_and_static_shared_memory_are_seen(tmp_path, monkeypatch):
     """The check above can fail: a kernel that cannot keep its values in the registers it is allowed."""

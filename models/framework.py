@@ -107,6 +107,9 @@ class FrameworkConfig:
     blur_map: BlurMapConfig | None = field(default_factory=BlurMapConfig)
     deblur: DeblurConfig = field(default_factory=DeblurConfig)
     reblur: ReblurConfig | None = field(default_factory=ReblurConfig)
+    # Once it is trained: whether `TiledFramework`, which sees a photograph as a whole, takes its noise away first, see
+    # `inference.noise`.
+    denoised: bool = False
 
 
 class Framework(nn.Module):

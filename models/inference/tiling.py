@@ -23,6 +23,7 @@ from ..core.errors import UserError
 from ..framework import Framework
 from ..networks import BlurRadiusNet, pooled_statistics, restraint
 from ..networks.layers import SqueezeExcite
+from . import noise
 from .scales import HALVINGS, at_scales
 
 T = TypeVar("T")
@@ -111,6 +112,7 @@ class TiledFramework:
             again, where it runs out.
         halvings: how often `deblur` may halve an image where its blur is too large for the networks
             (`scales.at_scales`). Nothing is halved where the blur map is no radius.
+        keep_noise: leave the noise of photographs as it is, also where the framework says `denoised`.
         source: where the framework comes from, for errors.
 
     Raises:
@@ -126,6 +128,7 @@ class TiledFramework:
         compiled: bool = False,
         tile: int | None = None,
         halvings: int = 0,
+        keep_noise: bool = False,
         source: str | os.PathLike[str] = "the framework",
     ) -> None:
         if framework.deblur.map_channels and framework.blur_map is None:
@@ -136,13 +139,14 @@ class TiledFramework:
         self.compiled = compiled
         self.tile = tile
         self.halvings = halvings if isinstance(framework.blur_map, BlurRadiusNet) else 0
+        self.denoised = framework.config.denoised and not keep_noise
         self.source = source
         self._deblur = torch.compile(framework) if compiled else framework
         self._compiled: dict[str, Callable[..., Tensor]] = {}
         self._bytes_per_pixel: dict[str, float] = {}
 
     def deblur(self, image: Tensor, name: str = "the image") -> Tensor:
-        """Deblur.
+        """Deblur, after what noise there is has been taken away, where the framework says so.
 
         Args:
             image: (3, H, W), 0 … 1, float32, on the CPU, of any strides.
@@ -154,23 +158,50 @@ class TiledFramework:
         Raises:
             UserError: there is too little memory even for the smallest tiles, or the result is not finite.
         """
-        return at_scales(image, lambda part: self._deblur_once(part, name), self._radius_once, self.halvings)
+        clean = self.without_noise(image)
 
-    def _deblur_once(self, image: Tensor, name: str) -> Tensor:
-        """Deblur at the size that the image has."""
+        def once(part: Tensor) -> Tensor:
+            return self._deblur_once(part, image if part is clean else part, name)
+
+        return at_scales(clean, once, self._radius_once, self.halvings)
+
+    def without_noise(self, image: Tensor) -> Tensor:
+        """The image that is deblurred: without its noise, where it has some that is no texture (`inference.noise`).
+
+        Args:
+            image: (3, H, W), 0 … 1, float32, on the CPU.
+
+        Returns:
+            (3, H, W), 0 … 1: the image itself where nothing is to be taken away, or the framework is not `denoised`.
+
+        Raises:
+            UserError: there is too little memory.
+        """
+        if not self.denoised:
+            return image
+        with torch.inference_mode():
+            level = noise.noise_to_remove(noise.noise_level(image[None]))
+            if not bool(level > 0):
+                return image
+            arguments = noise.REACH, 1, level.to(self.device)
+            return self._tiled("noise", noise.without_noise, [image], 3, *arguments).clamp_(0, 1)
+
+    def _deblur_once(self, image: Tensor, original: Tensor, name: str) -> Tensor:
+        """Deblur at the size that the image has. A map of the radius is told from the original, with its noise: where
+        nothing is finer than the blur, noise shows that this is no lack of texture."""
         apart = isinstance(self.framework.blur_map, BlurRadiusNet) and self.framework.deblur.map_channels
-        deblurred = self._deblur_in_stages(image) if apart else self._deblur_at_once(image)
+        deblurred = self._deblur_in_stages(image, original) if apart else self._deblur_at_once(image)
         if not bool(deblurred.isfinite().all()):
             diverged = f"the weights of {self.source} have diverged"
             reason = diverged if bool(image.isfinite().all()) else "nor is the image itself"
             raise UserError(f"{name}, deblurred, is not finite: {reason}")
         return deblurred
 
-    def _deblur_in_stages(self, image: Tensor) -> Tensor:
+    def _deblur_in_stages(self, image: Tensor, original: Tensor) -> Tensor:
         """Map, deblurring and restraint, each over the whole image."""
         network, of_map = self.framework.deblur, self.framework.blur_map
         assert isinstance(of_map, BlurRadiusNet)
-        seen = self._tiled("blur map", self._seen, [image], of_map.channels + 1, of_map.reach, of_map.multiple)
+        seen = self._tiled("blur map", self._seen, [original], of_map.channels + 1, of_map.reach, of_map.multiple)
         blur_map, radius = seen[:-1], seen[-1:]
         pooled = pooled_statistics(image[None], blur_map[None]).to(self.device) if self._pools else None
         reach = USUAL_REACH if network.reach is None else network.reach

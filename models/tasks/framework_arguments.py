@@ -35,6 +35,12 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
         help="full (the default): deblur at the size of the photograph. auto: where its blur map tells a blur that is "
         "too large for the networks, at half or a quarter of the size: for strong blur",
     )
+    parser.add_argument(
+        "--keep-noise",
+        action="store_true",
+        help="leave the noise of the photograph as it is. Else the checkpoint in the box takes away first what exceeds "
+        "2 levels of 255 and is no texture",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -57,5 +63,6 @@ def load_tiled(args: argparse.Namespace) -> TiledFramework:
         compiled=args.compile,
         tile=args.tile,
         halvings=HALVINGS if args.scale == "auto" else 0,
+        keep_noise=args.keep_noise,
         source=args.checkpoint or "the framework in the box",
     )

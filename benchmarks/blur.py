@@ -76,8 +76,11 @@ def tensor(picture: Array) -> Tensor:
 
 
 def coc_of(radius: Tensor) -> Tensor:
-    """Radius of the circle of confusion of an RMS radius, pixels: the inverse of `disk_rms`, by a table."""
-    table = torch.arange(0, 16, 0.02)
+    """Radius of the circle of confusion of an RMS radius, pixels: the inverse of `disk_rms`, by a table.
+
+    At least 0.5, as all smaller disks are the same, a single pixel, whose RMS radius is 0: any of them is right.
+    """
+    table = torch.arange(0.5, 16, 0.02)
     place = torch.searchsorted(disk_rms(table), radius.contiguous().clamp_min(0)).clamp_max(len(table) - 1)
     return table[place]
 

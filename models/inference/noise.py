@@ -15,8 +15,8 @@ from ..core.tensors import IMAGE_CHANNELS, check_image
 CELL = 8  # pixels; noise is measured in cells
 FLATTEST = 0.1  # the quantile of cells by whose residual it is told: nearly all photographs are flat in so many
 CLIPPED = (8 / 255, 247 / 255)  # means of cells beyond these have lost their noise
-# Standard deviations: up to the first it may be texture (a hundred sharp photographs, a lawn and fur among them, show 1.6
-# levels at most), from the second on it is noise.
+# Standard deviations: up to the first it may be texture (a hundred sharp photographs, a lawn and fur among them, show
+# 1.6 levels at most), from the second on it is noise.
 TELLING = (1.5 / 255, 2 / 255)
 BIAS = 1.25  # of white noise of σ 2 to 5 levels, the flattest cells show this much less
 BLOCK = 4  # pixels; side of the cosine transforms

@@ -15,11 +15,11 @@ from .dis import grey
 from .equalise import equalise_blur
 
 COARSEST = 4  # pixels: least side of the coarsest scale, where the images are larger
-FALL = 0.6  # of the smoothness from one scale to the next coarser one: what moves by itself is smaller there
+FALL = 0.7  # of the smoothness from one scale to the next coarser one: what moves by itself is smaller there
 MORE_WARPS = 2  # at coarse scales, which cost little and decide over large displacements
 SEARCHED = (2, 2)  # where motion is searched as well: scale, and linearisations there before
-REACH = 6  # pixels of that scale each way
-SEARCH_WINDOW = 7  # pixels
+REACH = 4  # pixels of that scale each way
+SEARCH_WINDOW = 5  # pixels
 BETTER = 0.7  # ratio of errors from which on what was searched is taken
 WINDOW = 5  # pixels: side of the windows over which the data term is averaged
 NOISE = 0.25 / 255  # second derivative, in grey a pixel squared, below which a place tells little of its motion

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from benchmarks import harness
 from models.checkpoints.load import load_framework
 from models.evaluation.metrics import score
+from models.inference.scales import HALVINGS
 from models.inference.tiling import TiledFramework
 from models.synthesis.defocus import Array, disk_kernel, to_linear, to_srgb
 
@@ -187,7 +188,7 @@ def page(rows: list[Row], checkpoint: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
-    parser.add_argument("--halvings", type=int, default=0, help="how often an image may be halved: deblur --scale auto")
+    parser.add_argument("--halvings", type=int, default=HALVINGS, help="how often an image may be halved")
     harness.add_results(parser)
     args = parser.parse_args()
     tiled = TiledFramework(load_framework(args.checkpoint), halvings=args.halvings)

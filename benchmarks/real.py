@@ -34,6 +34,7 @@ from models.data import images
 from models.data.images import Array
 from models.evaluation.metrics import haarpsi
 from models.flow import inside_mask, load_flow, warp
+from models.inference.scales import HALVINGS
 from models.inference.tiling import TiledFramework
 from models.reporting import page
 from models.reporting.pictures import to_bytes
@@ -275,7 +276,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the folders of real photographs")
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
     parser.add_argument("--count", type=int, default=14, help="pictures of each set, evenly spread; 0: all")
-    parser.add_argument("--halvings", type=int, default=0, help="how often an image may be halved: deblur --scale auto")
+    parser.add_argument("--halvings", type=int, default=HALVINGS, help="how often an image may be halved")
     harness.add_results(parser)
     args = parser.parse_args()
     if not args.data.is_dir():

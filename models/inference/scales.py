@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # RMS radii in pixels between which the halved image takes over. On crops blurred by known disks the two gain alike at
-# 8.5; above, the networks tell no larger radius and leave such blur alone (`benchmarks/LOG.md`).
-LARGE = (7.5, 8.5)
-HALVINGS = 2  # of `deblur --scale auto`, and of the radius that is told
+# 7; above 8, the networks tell no larger radius and leave such blur alone (`benchmarks/LOG.md`).
+LARGE = (5.0, 8.0)
+HALVINGS = 2  # of a photograph that is deblurred, unless its user asks for less, and of the radius that is told
 SMALLEST = 96  # pixels: no side is halved below this
 
 

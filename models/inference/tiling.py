@@ -127,7 +127,7 @@ class TiledFramework:
         bf16: bool = False,
         compiled: bool = False,
         tile: int | None = None,
-        halvings: int = 0,
+        halvings: int = HALVINGS,
         keep_noise: bool = False,
         source: str | os.PathLike[str] = "the framework",
     ) -> None:

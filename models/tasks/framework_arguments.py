@@ -31,9 +31,9 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scale",
         choices=("auto", "full"),
-        default="full",
-        help="full (the default): deblur at the size of the photograph. auto: where its blur map tells a blur that is "
-        "too large for the networks, at half or a quarter of the size: for strong blur",
+        default="auto",
+        help="auto (the default): where the blur map tells a blur that is too large for the networks, deblur at half "
+        "or a quarter of the size. full: leave such blur as it is",
     )
     parser.add_argument(
         "--keep-noise",

@@ -1,9 +1,13 @@
 """Blur that is too large for the networks, deblurred in the image made smaller."""
 
 import pytest
+import skimage.data
 import torch
 
-from models.inference.scales import LARGE, SMALLEST, at_scales, doubled, halved
+from models.blur import blur_by
+from models.checkpoints.load import load_framework
+from models.inference.scales import HALVINGS, LARGE, SMALLEST, at_scales, doubled, halved
+from models.inference.tiling import TiledFramework
 
 
 def _brightened(image):
@@ -59,3 +63,15 @@ def test_halving_and_doubling_keep_a_smooth_image(size):
     image = torch.stack([y, x, y * x])
     inner = (slice(None), slice(4, -4), slice(4, -4))
     assert (doubled(halved(image), image) - image)[inner].abs().max() < 0.01
+
+
+def test_blur_beyond_the_networks_is_deblurred_at_half_of_the_size():
+    photograph = torch.from_numpy(skimage.data.astronaut()[:384, :384].copy()).permute(2, 0, 1).float() / 255
+    blurry = blur_by(photograph[None], torch.full((1, 1, 384, 384), 16.0), max_radius=16)[0]
+
+    def gain(halvings):
+        deblurred = TiledFramework(load_framework(), halvings=halvings).deblur(blurry)
+        return float(10 * ((blurry - photograph).square().mean() / (deblurred - photograph).square().mean()).log10())
+
+    assert gain(0) < 0.5
+    assert gain(HALVINGS) > 2

@@ -26,6 +26,7 @@ from benchmarks import (
     limit,
     operator,
     pictures,
+    search,
     startup,
     synthesis,
     tables,
@@ -579,3 +580,18 @@ def test_the_table_of_alignment_has_means():
     assert "## Photographs held back: coffee" in flow.page(
         rows + rows[:1], {"device": "D", "torch": "2", "date": "3"}, 1.36
     )
+
+
+@pytest.mark.native
+def test_costs_of_the_search_are_compared_and_timed():
+    rows = search.measure(32, 2, 1, seconds=0.01)
+    assert [row.contender for row in rows] == list(search.BACKENDS.values())
+    assert all(row.candidates == 9 and row.samples > 0 and row.ms_p20 <= row.ms_p50 <= row.ms_p80 for row in rows)
+    assert "| 9 up to 2 px | 1 | conv2d with a bank |" in search.page(rows)
+
+
+@pytest.mark.native
+def test_costs_that_differ_are_not_timed(monkeypatch):
+    monkeypatch.setattr(search, "TOLERANCE", -1.0)
+    with pytest.raises(SystemExit, match="differ"):
+        search.measure(32, 2, 0, seconds=0.01)

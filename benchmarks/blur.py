@@ -175,8 +175,9 @@ def page(rows: Sequence[Row], checkpoint: str, count: int) -> str:
         "",
         f"{count} layered scenes of {SIZE} × {SIZE} pixels with occlusion, of {' and '.join(PHOTOGRAPHS)}: parallax up",
         f"to {PARALLAX:g} pixels, circles of confusion up to {SceneSettings().blur} pixels of radius, gain, tone and",
-        "noise. Correlation of the RMS radius over all pixels, with 95 % intervals; mean errors in pixels; the number",
-        "of different blurs; how well the aligned picture so blurred explains the blurry one, away from depth edges.",
+        "noise. Correlation of the RMS radius over all pixels, with 95 % intervals; mean errors in pixels, disks up to",
+        "half a pixel, which are a single pixel, counted as one; the number of different blurs; how well the aligned",
+        "picture so blurred explains the blurry one, away from depth edges.",
         "",
     ]
     heads = (

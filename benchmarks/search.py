@@ -15,7 +15,7 @@ from torch import Tensor
 
 import reblur_ops
 from benchmarks import harness
-from models.blur.disks import disk_tap_weights
+from models.blur.disks import disk_bank
 from models.blur.search import CELL, candidate_radii
 
 SIZE = 1024  # pixels, height and width
@@ -43,7 +43,7 @@ def problem(size: int, max_radius: int) -> tuple[Tensor, Tensor, Tensor]:
     """Two images, (1, 3, size, size), 0 … 1, and the bank of the candidates."""
     generator = torch.Generator().manual_seed(0)
     sharp, blurry = (torch.rand(1, 3, size, size, generator=generator) for _ in range(2))
-    return sharp, blurry, disk_tap_weights(candidate_radii(max_radius)[:, None, None, None], max_radius)[..., 0, 0]
+    return sharp, blurry, disk_bank(candidate_radii(max_radius), max_radius)
 
 
 def measure(size: int, max_radius: int, slack: int, seconds: float) -> list[Row]:

@@ -59,3 +59,8 @@ def disk_tap_weights(coc: Tensor, max_radius: int) -> Tensor:
     weights = (coc.clamp_min(0.5) + 0.5 - distance).clamp(0, 1)
     total = (weights * torch.tensor(counts, device=coc.device)[:, None, None]).sum(1, keepdim=True)
     return weights / total
+
+
+def disk_bank(radii: Tensor, max_radius: int) -> Tensor:
+    """(K, (R+1)(R+2)/2), R = max_radius: disks of K radii in pixels, (K,), as `reblur_ops.cost_volume` takes them."""
+    return disk_tap_weights(radii[:, None, None, None], max_radius)[..., 0, 0]

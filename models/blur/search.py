@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import reblur_ops
 
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_same_size, pad_to_multiple
-from .disks import disk_tap_weights, rms_of_disks
+from .disks import disk_bank, rms_of_disks
 from .light import Light, decode
 
 STEP = 0.25  # pixels from one candidate to the next, up to where GROWTH makes a larger step
@@ -98,7 +98,7 @@ def matching_costs(
     values, target = decode(sharp, light), decode(blurry, light)
     values, target = pad_to_multiple(match_exposure(values, target), CELL), pad_to_multiple(target, CELL)
     radius = max(1, math.ceil(float(candidates.max())))
-    bank = disk_tap_weights(candidates[:, None, None, None], radius)[..., 0, 0]
+    bank = disk_bank(candidates, radius)
     costs = []
     for disks in bank.split(len(bank) if slack == 0 else TOGETHER):
         # The root of light is near sRGB, in which errors count about as the eye sees them, and far cheaper.

@@ -1,4 +1,6 @@
-"""Checks of images for networks and searches, and padding."""
+"""Checks of images for networks and searches, padding, and cosines."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -42,3 +44,11 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     if not torch.compiler.is_exporting() and not below and not right:  # an exported graph pads images of any size
         return image
     return F.pad(image, (0, right, 0, below), mode="replicate")
+
+
+def cosine_basis(size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(size, size), the orthonormal cosine transform (DCT-II): rows are frequencies, the constant one first."""
+    place, frequency = torch.arange(size, dtype=dtype) + 0.5, torch.arange(size, dtype=dtype)[:, None]
+    basis = torch.cos(math.pi / size * frequency * place) * math.sqrt(2 / size)
+    basis[0] /= math.sqrt(2)
+    return basis

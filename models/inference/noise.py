@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core.tensors import IMAGE_CHANNELS, check_image
+from ..core.tensors import IMAGE_CHANNELS, check_image, cosine_basis
 
 CELL = 8  # pixels; noise is measured in cells
 FLATTEST = 0.1  # the quantile of cells by whose residual it is told: nearly all photographs are flat in so many
@@ -98,7 +98,5 @@ def _colours(like: Tensor) -> Tensor:
 
 def _cosines(like: Tensor) -> Tensor:
     """(16, 1, 4, 4): the orthonormal cosines of a block (DCT-II), the constant one first."""
-    place = torch.arange(BLOCK, device=like.device, dtype=like.dtype)
-    rows = torch.cos(math.pi / BLOCK * (place + 0.5) * place[:, None])
-    rows = rows / rows.norm(dim=1, keepdim=True)
+    rows = cosine_basis(BLOCK, like.dtype).to(like.device)
     return torch.einsum("ia,jb->ijab", rows, rows).reshape(BLOCK**2, 1, BLOCK, BLOCK)

@@ -1,7 +1,5 @@
 """The processing of light in a camera: noise, white balance, tone curve, sharpening, JPEG, 8 bits."""
 
-import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..blur.light import to_srgb
+from ..core.tensors import cosine_basis
 
 # Quantization of luma and chroma at quality 50 (ITU-T T.81, annex K, tables K.1 and K.2).
 _LUMA = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
@@ -127,20 +126,11 @@ def _quantized(planes: Tensor, quality: Tensor, table: str) -> Tensor:
     scale = torch.where(quality < 50, 5000 / quality.clamp_min(1), 200 - 2 * quality)
     steps = torch.tensor([float(step) for step in table.split()], device=planes.device).reshape(8, 8)
     steps = ((steps * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)[:, None, None, :, None, :]
-    basis = _dct_basis().to(planes.device)
+    basis = cosine_basis(8).to(planes.device)
     blocks = planes.reshape(n, channels, height // 8, 8, width // 8, 8)
     coded = torch.einsum("ui,nchiwj,vj->nchuwv", basis, blocks, basis)
     coded = (coded / steps).round() * steps
     return torch.einsum("ui,nchuwv,vj->nchiwj", basis, coded, basis).reshape(planes.shape)
-
-
-@functools.cache
-def _dct_basis() -> Tensor:
-    """(8, 8), orthonormal DCT-II: rows are frequencies."""
-    place, frequency = torch.arange(8) + 0.5, torch.arange(8)[:, None]
-    basis = torch.cos(math.pi / 8 * frequency * place) / 2
-    basis[0] /= math.sqrt(2)
-    return basis
 
 
 def _toned(srgb: Tensor, cameras: Cameras) -> Tensor:

@@ -6,8 +6,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import skimage.data
+import skimage.io
 import torch
 
+from models.__main__ import main
 from models.checkpoints.load import load_framework
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig
 from models.inference import noise
@@ -150,3 +152,16 @@ def test_the_checkpoint_in_the_box_takes_noise_away():
     assert gains[0] > 2.5
     assert gains[1] < 0.5
     assert not dataclasses.replace(made.config, denoised=False).denoised
+
+
+def test_the_command_takes_noise_away_unless_it_is_told_to_keep_it(tmp_path):
+    pixels = (noisy(photograph())[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    skimage.io.imsave(tmp_path / "noisy.png", pixels, check_contrast=False)
+    levels = []
+    for options in ([], ["--keep-noise"]):
+        out = tmp_path / str(len(options))
+        assert main(["deblur", str(tmp_path / "noisy.png"), "--out", str(out), *options]) == 0
+        found = torch.from_numpy(skimage.io.imread(out / "noisy.png").copy()).permute(2, 0, 1)[None].float() / 255
+        levels.append(255 * float(noise.noise_level(found)))
+    assert levels[0] < 1
+    assert levels[1] > 4

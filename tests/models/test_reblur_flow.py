@@ -55,6 +55,15 @@ def test_breathing_through_blur_is_found_better_than_by_dis(photograph):
     assert found < dis / 2
 
 
+def test_motion_is_found_through_blur_that_is_stronger_than_dis_knows():
+    photograph = tensor(skimage.data.coffee()[60:380, 100:500].astype(np.float32) / 255)
+    blurry = blur_by(photograph, torch.full_like(photograph[:, :1], 12.0), max_radius=16)
+    sharp, truth = zoomed(photograph, 1.02, (9.0, -6.0))
+    dis, found = (error(load_flow(name)(blurry, sharp), truth).mean() for name in ("dis", "reblur"))
+    assert dis > 2
+    assert found < 0.5
+
+
 def test_parallax_and_blur_are_told_apart():
     photographs = [skimage.data.coffee().astype(np.float32) / 255]
     settings = SceneSettings(size=128, parallax=6, gain=0, tone=0, slant=0)

@@ -20,6 +20,12 @@
 
 namespace reblur {
 
+// f of the classes (a, b) with a = 0 … b, known when compiling.
+template <int B, class F>
+REBLUR_HOST_DEVICE void for_each_class_along(IntConstant<B>, F&& f) {
+  static_for<B + 1>([&](auto a) REBLUR_INLINE_LAMBDA { f(StaticClass<decltype(a)::value, B>{}); });
+}
+
 template <int... Rs>
 struct StaticRadii {
   static constexpr int kValues[] = {Rs...};
@@ -61,10 +67,7 @@ struct StaticRadii {
 
   template <int R, class F>
   REBLUR_HOST_DEVICE static void for_each_class(IntConstant<R>, F&& f) {
-    static_for<R + 1>([&](auto b) REBLUR_INLINE_LAMBDA {
-      static_for<decltype(b)::value + 1>(
-          [&](auto a) REBLUR_INLINE_LAMBDA { f(StaticClass<decltype(a)::value, decltype(b)::value>{}); });
-    });
+    static_for<R + 1>([&](auto b) REBLUR_INLINE_LAMBDA { for_each_class_along(b, f); });
   }
 
   template <class Class, int R>
@@ -171,10 +174,7 @@ struct BoundedRadii {
 
   template <class Radius, class F>
   REBLUR_HOST_DEVICE static void for_each_class(Radius radius, F&& f) {
-    for_each_offset(radius, [&](auto b) REBLUR_INLINE_LAMBDA {
-      static_for<decltype(b)::value + 1>(
-          [&](auto a) REBLUR_INLINE_LAMBDA { f(StaticClass<decltype(a)::value, decltype(b)::value>{}); });
-    });
+    for_each_offset(radius, [&](auto b) REBLUR_INLINE_LAMBDA { for_each_class_along(b, f); });
   }
 
   // Known when compiling of classes that no radius reaches, which have no entry in an array of kRings, and of those

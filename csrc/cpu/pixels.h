@@ -37,14 +37,15 @@ inline void copy(const Lane* from, int count, Lane* to) {
   for (int i = 0; i < count; ++i) to[i] = from[i];
 }
 
-// A family's parameters at `count` pixels from (n, y, x): load(tensor, channel). Lanes beyond `count` read zeros. The
-// planes are more streams than a processor's prefetcher follows, so the vector after the next one is asked for.
+// A family's parameters at `count` pixels from (n, y, x): load(tensor, channel), or of a channel further on. Lanes
+// beyond `count` read zeros. The planes are more streams than a processor's prefetcher follows, so the vector after the
+// next one is asked for.
 template <class Lane, class T>
 auto parameter_loader(const Planes<const T>* parameters, int64_t n, int64_t y, int64_t x, int64_t count) {
   const T* base[] = {parameters[0].row(n, 0, y) + x, parameters[1] ? parameters[1].row(n, 0, y) + x : nullptr};
   const int64_t stride[] = {parameters[0].channel_stride, parameters[1].channel_stride};
-  return [=](int tensor, int channel) REBLUR_INLINE_LAMBDA {
-    const T* at = base[tensor] + channel * stride[tensor];
+  return [=](int tensor, int channel, int further = 0) REBLUR_INLINE_LAMBDA {
+    const T* at = base[tensor] + (channel + further) * stride[tensor];
     __builtin_prefetch(at + 2 * lanes<Lane>());
     return load_lanes<Lane>(at, count);
   };

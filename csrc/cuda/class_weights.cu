@@ -12,8 +12,7 @@ struct PixelShape {
   static constexpr int kWarps = 4, kWidth = kWarpLanes;
   static_assert(kSlabStep % kWarps == 0, "slabs end where tiles do");
   static constexpr int kThreads = kWarps * kWarpLanes;
-  // Blocks on a multiprocessor at least: bounds the registers of a thread to 128.
-  static constexpr int kBlocks = kStatic<Radii> && sizeof(Accumulation<P>) == 4 ? 4 : kDynamic<Radii> ? 8 : 1;
+  static constexpr int kBlocks = least_blocks<Accumulation<P>, Radii>(4, 8);  // 128 registers, or 64
 };
 
 // Where the weights go: planes of a tensor, or the states that a scatter reads. at(n, y, x) is where class 0 goes, and

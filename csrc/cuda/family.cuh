@@ -21,6 +21,14 @@ constexpr bool kStatic<StaticRadii<Rs...>> = true;
 template <class Radii>
 constexpr bool kDynamic = std::is_same<Radii, DynamicRadii>::value;
 
+// Blocks on a multiprocessor at least, which bound the registers of a thread: `tuned` where radii are known when
+// compiling; `in_local_memory` where classes lie there; else one, as a pixel's classes are doubles or many.
+template <class Value, class Radii>
+constexpr int least_blocks(int tuned, int in_local_memory) {
+  if (kStatic<Radii> && sizeof(Value) == 4) return tuned;
+  return kDynamic<Radii> ? in_local_memory : 1;
+}
+
 // Other radii, of which a pixel's classes, twice, still fit the registers of a thread in single precision. Larger ones,
 // and those of doubles, keep them in local memory.
 using SmallRadii = BoundedRadii<1, PublishedRadii::kMax>;
@@ -110,7 +118,7 @@ struct ParameterGradients {
   StridedPlanes<P> planes[2];
 };
 
-// Of one pixel: load(tensor, channel).
+// Of one pixel: load(tensor, channel), or that of a channel further on.
 template <class P, class Family>
 class ParameterLoader {
  public:
@@ -122,8 +130,8 @@ class ParameterLoader {
     });
   }
 
-  __device__ __forceinline__ Accumulation<P> operator()(int tensor, int channel) const {
-    return load(pixels_[tensor] + channel * strides_[tensor]);
+  __device__ __forceinline__ Accumulation<P> operator()(int tensor, int channel, int further = 0) const {
+    return load(pixels_[tensor] + channel * strides_[tensor] + further * strides_[tensor]);
   }
 
  private:

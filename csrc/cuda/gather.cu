@@ -12,9 +12,7 @@ struct GatherKernelShape : GatherShape<T, Radii, 3> {
   static constexpr int kWarps = Base::kPixels > 1 ? 6 : 8;
   static constexpr int kThreads = kWarps * kWarpLanes;
   static constexpr int kHeight = kWarps * Base::kPixels;
-  // Blocks on a multiprocessor at least: bounds the registers of a thread to 168, or to 255 where one pixel's classes
-  // are doubles or many, or to 64 where they lie in local memory.
-  static constexpr int kBlocks = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? 2 : kDynamic<Radii> ? 4 : 1;
+  static constexpr int kBlocks = least_blocks<Accumulation<T>, Radii>(2, 4);  // 168 registers, or 64
 };
 
 // y = Σ_k T_k S_k of some channels, the first of which lies `at`: finish(channel, p, y).

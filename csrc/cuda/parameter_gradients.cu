@@ -18,16 +18,13 @@ struct ParameterGradientsShape : GatherShape<T, typename Family::Radii, kGradien
   static constexpr int kThreads = kWarps * kWarpLanes;
   static constexpr int kHeight = kWarps * Base::kPixels;
   static_assert(!kKeepsStates || kSlabStep % kHeight == 0, "slabs end where tiles do");
-  // Blocks on a multiprocessor at least: bounds the registers of a thread to 168. The adjoint keeps three values a
-  // class, on top of the other pixels' sums.
+  // 168 registers: the adjoint keeps three values a class, on top of the other pixels' sums.
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 750 || __CUDA_ARCH__ == 1200)
   static constexpr int kTunedBlocks = 2;  // with a third, ptxas spills a few bytes there in the 16-bit kernels
 #else
   static constexpr int kTunedBlocks = 3;
 #endif
-  static constexpr int kBlocks = kStatic<Radii> && sizeof(Accumulation<T>) == 4 ? kTunedBlocks
-                                 : kDynamic<Radii>                              ? 4
-                                                                                : 1;
+  static constexpr int kBlocks = least_blocks<Accumulation<T>, Radii>(kTunedBlocks, 4);
 };
 
 // D_k += g S_k of some channels, the first of which lies `at`; grad_output(channel, p) is g.

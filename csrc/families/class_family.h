@@ -5,7 +5,8 @@
 //
 //   Radii, radii              the radii policy (common/radii.h)
 //   kState, state_size()      lanes of a pixel's state: capacity, and number in use
-//   prepare(load, state)      fills the state from the parameters, load(tensor, channel)
+//   prepare(load, state)      fills the state from the parameters, load(tensor, channel). load(tensor, first, further)
+//                             is that of channel first + further
 //   for_each_weight(state, f)            f(class, weight), for the classes that may have a weight
 //   for_each_weight_in_row(state, a, f)  f(b, weight) of the taps (±a, ±b) likewise, 0 <= b
 //

@@ -126,7 +126,8 @@ struct SeedsFamily : ClassFamily<RadiiPolicy> {
     // the scaling to base 2, so that the rounding error is relative to the difference, however large the seeds are.
     Lane largest = Lane(0);
     radii.for_each_offset(radius, [&](auto j) REBLUR_INLINE_LAMBDA {
-      logits[j] = Math::abs(load(kSeeds, offset + j));
+      // The offset apart, known at run time or not: so that its product with a stride is taken once.
+      logits[j] = Math::abs(load(kSeeds, offset, j));
       largest = Math::max(largest, logits[j]);
     });
     radii.for_each_offset(radius,

@@ -50,6 +50,7 @@ void class_weights_gradients(const Family& family,
                      static_cast<Lane*>(nullptr));
     }
   }
+  finish_streams();
 }
 
 }  // namespace

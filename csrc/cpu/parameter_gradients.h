@@ -50,6 +50,7 @@ void parameter_gradients(const Family& family,
                    arguments.states.template block<Lane>(size, family.state_size(), tile.n, tile.y, tile.x + x));
     }
   }
+  finish_streams();
 }
 
 }  // namespace

@@ -32,6 +32,29 @@ inline void store_lanes(const Lane& value, T* to, int64_t count) {
     value.store(to, static_cast<int>(count));
 }
 
+// The same past the caches, where a vector is a whole cache line, which then need not be read before it is written. Of
+// many planes at once, with which whoever reads next starts elsewhere. Other threads see it after `finish_streams`.
+template <class Lane, class T>
+inline void stream_lanes(const Lane& value, T* to, int64_t count) {
+#if defined(CPU_CAPABILITY_AVX512)
+  constexpr uintptr_t kLine = 64;
+  static_assert(sizeof(Lane) == kLine, "a vector is a cache line");
+  if (count >= lanes<Lane>() && reinterpret_cast<uintptr_t>(to) % kLine == 0) {
+    if constexpr (std::is_same_v<T, float>)
+      _mm512_stream_ps(to, value);
+    else
+      _mm512_stream_pd(to, value);
+    return;
+  }
+#endif
+  store_lanes(value, to, count);
+}
+inline void finish_streams() {
+#if defined(CPU_CAPABILITY_AVX512)
+  _mm_sfence();
+#endif
+}
+
 template <class Lane>
 inline void copy(const Lane* from, int count, Lane* to) {
   for (int i = 0; i < count; ++i) to[i] = from[i];
@@ -51,10 +74,11 @@ auto parameter_loader(const Planes<const T>* parameters, int64_t n, int64_t y, i
   };
 }
 
+// store(tensor, channel, value) of gradients at `count` pixels from (n, y, x); `finish_streams` after the last.
 template <class Lane, class T>
 auto gradient_storer(const Planes<T>* gradients, int64_t n, int64_t y, int64_t x, int64_t count) {
   return [=](int tensor, int channel, const Lane& value) REBLUR_INLINE_LAMBDA {
-    if (gradients[tensor]) store_lanes(value, gradients[tensor].row(n, channel, y) + x, count);
+    if (gradients[tensor]) stream_lanes(value, gradients[tensor].row(n, channel, y) + x, count);
   };
 }
 

@@ -1,18 +1,27 @@
 """Is the blur that is found the true one?
 
-    python -m benchmarks.blur [--checkpoint C]
+    python -m benchmarks.blur [--checkpoint C] [--data DIR]
 
 Layered scenes with occlusion (`models.synthesis.scene`) of photographs that no checkpoint has been trained on. The blur
 is found between the blurry and the sharp picture by the plain search and by the checkpoint's reblurring network, if it
 has one whose blur is a radius; from the aligned picture, and from the misaligned one after DIS and after alignment by
 reblurring. And it is told from the blurry picture alone by the checkpoint's blur map. Intervals: 95 %, bootstrap over
-scenes. Writes results/blur.json and .md.
+scenes.
+
+DIR holds folders of real photographs, each of which is left out, with a word, where it is not there:
+
+    multifocus_aligned/lytro/   SCENE_A and SCENE_B, focused near and far, and SCENE_fused, sharp all over
+    blur_masks/*/               NAME.jpg and NAME.png, white where out of focus
+
+Their blur is not known. So the radius told of a photograph alone is compared with the one found between it and the
+sharp picture, and with the mask. Writes results/blur.json and .md.
 """
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skimage.data
@@ -23,10 +32,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import harness
+from benchmarks.real import MASKS, area_under_curve, read
 from models.blur import blur_by, disk_rms, search_radius
 from models.checkpoints.load import load_framework
 from models.flow import load_flow, warp
 from models.framework import Framework
+from models.inference.tiling import TiledFramework
 from models.networks import BlurRadiusNet, RadiusReblurringNet
 from models.synthesis.defocus import Array
 from models.synthesis.scene import Scene, SceneSettings, make_scene
@@ -37,6 +48,7 @@ SCALE = 0.8  # of the photographs: at full size their detail is soft
 SIZE = 160
 PARALLAX = 12.0  # pixels
 RIM = 6  # pixels around a depth edge that is a step of the radius
+NEAR_AND_FAR = Path("multifocus_aligned/lytro")
 Finder = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -55,6 +67,16 @@ class Row:
     coc_error_inside: float  # away from depth edges
     effective: float  # number of different blurs in a scene, mean; of the truth: `Row` "the truth"
     explained: float | None  # dB: the aligned picture blurred by it, to the blurry one, away from depth edges
+
+
+@dataclass
+class Agreement:
+    """A scene photographed twice, focused near and far; rank correlations (Spearman) over its pixels."""
+
+    name: str
+    told: float  # of the radius told of each photograph alone with that found by the sharp picture, mean of the two
+    opposed: float  # of the radius told of one with that of the other, the sign turned, as what one has in focus the
+    # other has not
 
 
 def photographs() -> list[Array]:
@@ -167,6 +189,52 @@ def row(finder: str, sees: str, found: Sequence[Tensor], made: Sequence[Scene]) 
     )
 
 
+@torch.no_grad()
+def agreement(tiled: TiledFramework, folder: Path, name: str) -> Agreement:
+    """Of a scene of `NEAR_AND_FAR`."""
+    find = finders(tiled.framework)
+    finder = find.get("network", find["search"])
+    near, far, sharp = (tensor(read(next(folder.glob(f"{name}_{part}.*")))) for part in ("A", "B", "fused"))
+    told = [tiled.map_radius(picture[0])[0].numpy() for picture in (near, far)]
+    found = [finder(sharp, picture)[0, 0].numpy() for picture in (near, far)]
+
+    def ranks(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+        return float(stats.spearmanr(one[::4, ::4], other[::4, ::4], axis=None).statistic)
+
+    with_found = [ranks(*pair) for pair in zip(told, found, strict=True)]
+    return Agreement(name, float(np.mean(with_found)), ranks(told[0], -told[1]))
+
+
+def on_real_photographs(framework: Framework, data: Path) -> tuple[list[str], dict[str, list[Any]]]:
+    """Lines for the page, and what they are means of; folders that are not there are named."""
+    if not isinstance(framework.blur_map, BlurRadiusNet):
+        print("the checkpoint tells no radius of a photograph alone: real photographs are left out")
+        return [], {}
+    tiled = TiledFramework(framework)
+    lines, parts = ["", "## Real photographs", ""], dict[str, list[Any]]()
+    for part in (NEAR_AND_FAR, MASKS):
+        if not (data / part).is_dir():
+            print(f"{data / part} is not there: left out")
+    if scenes := sorted(path.stem.removesuffix("_fused") for path in (data / NEAR_AND_FAR).glob("*_fused.*")):
+        found = [agreement(tiled, data / NEAR_AND_FAR, name) for name in tqdm(scenes, "near and far")]
+        parts["near_and_far"] = [asdict(each) for each in found]
+        told, opposed = (np.mean([getattr(each, name) for each in found]) for name in ("told", "opposed"))
+        lines += [
+            f"{len(found)} scenes, focused near and far. Rank correlation of the radius told of a photograph alone",
+            f"with that found by the sharp picture: {told:.3f}; told of one photograph with that of the other, the",
+            f"sign turned: {opposed:.3f}.",
+            "",
+        ]
+    if masked := sorted((data / MASKS).glob("*/*.jpg")):
+        areas = [area_under_curve(tiled, path, path.with_suffix(".png")) for path in tqdm(masked, "masks")]
+        known = parts["areas"] = [area for area in areas if area is not None]
+        lines += [
+            f"Blurry against sharp places by the radius told of the photograph alone, {len(known)} photographs:",
+            f"mean area under the curve {np.mean(known):.3f}, the worst {min(known):.3f}.",
+        ]
+    return lines, parts
+
+
 def page(rows: Sequence[Row], checkpoint: str, count: int) -> str:
     lines = [
         "# The blur that is found, and the true one",
@@ -210,15 +278,21 @@ def page(rows: Sequence[Row], checkpoint: str, count: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
+    parser.add_argument("--data", type=Path, help="folder of the folders of real photographs")
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     harness.add_results(parser)
     args = parser.parse_args()
+    if args.data is not None and not args.data.is_dir():
+        parser.error(f"--data must name a folder, got {args.data}")
+    framework = load_framework(args.checkpoint)
     made = list(scenes(args.scenes, args.seed))
-    found = find(load_framework(args.checkpoint), made)
+    found = find(framework, made)
     rows = [row(finder, sees, radii, made) for (finder, sees), radii in found.items()]
     checkpoint = f"Checkpoint {args.checkpoint}" if args.checkpoint else "The checkpoint in the box"
-    harness.save("blur", rows, page(rows, checkpoint, args.scenes), args.results)
+    lines, parts = on_real_photographs(framework, args.data) if args.data else ([], {})
+    text = page(rows, checkpoint, args.scenes) + "\n".join([*lines, ""])
+    harness.save("blur", rows, text, args.results, **parts)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import (
     alignment,
+    blur,
     candidates,
     cases,
     counts,
@@ -33,6 +35,7 @@ from benchmarks import (
     training_step,
 )
 from benchmarks.rivals import taps
+from models.checkpoints.load import load_framework
 from models.flow import warp
 from models.framework import Framework
 from models.training.config import load_config
@@ -551,10 +554,10 @@ def test_alignment_is_measured_against_true_flow():
     """The true flow has no error, and takes the second image to the first."""
     found = list(flow.pairs(("coffee",), 96))
     assert len(found) == len(flow.motions(96)) * len(flow.blurs(96))
-    for _, motion, blur, case in found:
+    for _, motion, blurred, case in found:
         assert flow.errors(case.flow, case).max() == 0
         assert 0 < case.counts.float().mean() < 1
-        if blur == "sharp" and motion != "edge":
+        if blurred == "sharp" and motion != "edge":
             difference = (warp(case.second, case.flow) - case.first).abs().mean(dim=(0, 1))[case.counts]
             assert difference.mean() < 0.25 * (case.second - case.first).abs().mean()
 
@@ -583,6 +586,23 @@ def test_the_table_of_alignment_has_means():
 
 
 @pytest.mark.native
+def test_the_radius_of_real_photographs_is_compared_with_what_is_found(tmp_path, capsys):
+    sharp = (255 * blur.photographs()[0][40:136, 40:200]).astype(np.uint8)
+    soft = cv2.GaussianBlur(sharp, (0, 0), 3)
+    near, far = sharp.copy(), sharp.copy()
+    near[:, 80:], far[:, :80] = soft[:, 80:], soft[:, :80]
+    folder = tmp_path / blur.NEAR_AND_FAR
+    folder.mkdir(parents=True)
+    for name, picture in (("one_A", near), ("one_B", far), ("one_fused", sharp)):
+        cv2.imwrite(str(folder / f"{name}.png"), picture[..., ::-1])
+    lines, parts = blur.on_real_photographs(load_framework(), tmp_path)
+    assert f"{tmp_path / blur.MASKS} is not there: left out" in capsys.readouterr().out
+    (scene,) = parts["near_and_far"]
+    assert scene["told"] > 0.5
+    assert scene["opposed"] > 0.5
+    assert f"by the sharp picture: {scene['told']:.3f};" in "\n".join(lines)
+
+
 def test_costs_of_the_search_are_compared_and_timed():
     rows = search.measure(32, 2, 1, seconds=0.01)
     assert [row.contender for row in rows] == list(search.BACKENDS.values())

@@ -32,9 +32,9 @@ LEAST_WEIGHT = 1e-5  # of flow where there is no gradient
 class ReblurFlow(Flow):
     """Flow from a blurry to a sharp image, refined by reblurring.
 
-    DIS comes first, at the size, a half or a quarter of it, whichever explains the blurry image best once reblurred:
-    strong blur is as weak as DIS knows it in an image made smaller. Then comes the homography that it follows. From each
-    of these the blur is searched (`search_radius`), the warped sharp image is blurred by it, and DIS finds what motion is
+    DIS comes first, at full size, half or a quarter, whichever explains the blurry image best once reblurred: in an
+    image made smaller strong blur is as weak as DIS knows it. Then comes the homography that it follows. From each of
+    these the blur is searched (`search_radius`), the warped sharp image is blurred by it, and DIS finds what motion is
     left between two equally blurred images: so the homography is fitted again, and the dense flow refined. Of these
     flows the smoothest is kept at each place unless another explains the blurry image better in linear light.
 

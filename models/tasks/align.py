@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flow",
         choices=FLOWS,
         default=DEFAULT.flow,
-        help="reblur: refined by reblurring, about 20 s a megapixel; the others: without (default: reblur)",
+        help="reblur: refined by reblurring, about 25 s a megapixel; the others: without (default: reblur)",
     )
     parser.add_argument(
         "--max-radius",

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=FLOWS,
         default="dis",
         help="how pictures are aligned before the blur between them is found; reblur: by reblurring, more exact, "
-        "about 20 s a megapixel (default: dis)",
+        "about 25 s a megapixel (default: dis)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; if not given, RUN/report.html")
     add_trust(parser)

@@ -36,6 +36,7 @@ from .validation import spread, validate
 
 # Skipped one after another, steps that are not finite are no accident: nothing will be learnt any more.
 MOST_SKIPPED = 50
+FLOW_HINT = 'each step aligns its pairs by the flow "{}"; `align` does it once, and better, for data.target=aligned'
 
 
 @dataclass
@@ -353,5 +354,6 @@ def _opening(run: Run) -> str:
         f"batches of {config.data.batch} crops of {config.data.crop} pixels",
         f"{config.out}: {begun} of {config.schedule.steps}",
         *([run.aligner.notice] if run.aligner.notice else []),
+        *([FLOW_HINT.format(run.aligner.name)] if run.training_pairs and run.aligner.name != "none" else []),
     ]
     return "\n".join(lines)

@@ -336,6 +336,7 @@ def test_it_learns_and_leaves_a_whole_run(config_file, data, tmp_path, capsys):
     assert re.fullmatch(r"[0-9a-f]{40}\+?", environment["git_commit"] or "0" * 40)
     printed = capsys.readouterr().out
     assert "12 pairs to train on, 2 to validate on" in printed
+    assert 'each step aligns its pairs by the flow "dis"; `align` does it once' in printed
     assert "step 60/60 joint: loss" in printed
 
 
@@ -787,7 +788,9 @@ RADIUS = [
 def test_photographs_train_and_a_run_goes_on_with_the_same_bits(photographs, tmp_path, monkeypatch, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(photographs, whole, *RADIUS) == 0
-    assert "2 photographs to make pairs of, 2 to validate on" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 photographs to make pairs of, 2 to validate on" in printed
+    assert "`align` does it once" not in printed
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)
         assert train(photographs, parts, *RADIUS) == 130

@@ -232,7 +232,7 @@ def on_real_photographs(framework: Framework, data: Path) -> tuple[list[str], di
             f"Blurry against sharp places by the radius told of the photograph alone, {len(known)} photographs:",
             f"mean area under the curve {np.mean(known):.3f}, the worst {min(known):.3f}.",
         ]
-    return lines, parts
+    return (lines, parts) if parts else ([], {})
 
 
 def page(rows: Sequence[Row], checkpoint: str, count: int) -> str:

@@ -12,7 +12,7 @@ from ..blur import blur_by, search_radius
 from .base import Flow
 from .dis import DisFlow, grey
 from .global_motion import fit_homographies
-from .warping import warp
+from .warping import resized, warp
 
 JUDGED = 25  # pixels: side of the windows over which the reblurring error of two flows is compared
 BETTER = 0.5  # fall of the logarithm of that error which is no accident
@@ -77,10 +77,7 @@ class ReblurFlow(Flow):
             if min(first.shape[2:]) < divisor * SMALLEST:
                 break
             small = (F.interpolate(image, scale_factor=1 / divisor, mode="area") for image in (first, second))
-            coarse = self.first(*small)
-            ratios = [full / part for full, part in zip(first.shape[:1:-1], coarse.shape[:1:-1], strict=True)]
-            flow = F.interpolate(coarse, size=first.shape[2:], mode="bilinear", align_corners=False)
-            flow = flow * flow.new_tensor(ratios)[:, None, None]
+            flow = resized(self.first(*small), first.shape[2:])
             error = self._error(first, second, flow).mean(dim=(1, 2, 3), keepdim=True)
             best, best_error = torch.where(error < best_error, flow, best), torch.minimum(error, best_error)
         return best

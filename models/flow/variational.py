@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from ..core.graphs import CapturedCalls
 from .base import Flow
 from .dis import grey
 from .equalise import equalise_blur
+from .warping import resized
 
 COARSEST = 4  # pixels: least side of the coarsest scale, where the images are larger
 FALL = 0.7  # of the smoothness from one scale to the next coarser one: what moves by itself is smaller there
@@ -85,7 +85,7 @@ class VariationalFlow(Flow):
             scales.append(_scale(first, second))
         flow = torch.zeros_like(first).expand(-1, 2, -1, -1)
         for number, scale in reversed(list(enumerate(scales))):
-            flow = _resized(flow, scale.second.shape[2:])
+            flow = resized(flow, scale.second.shape[2:])
             for warped in range(self.warps + (MORE_WARPS if number else 0)):
                 if (number, warped) == SEARCHED:
                     flow = _searched(flow, scale)
@@ -251,11 +251,3 @@ def _stencils(device: torch.device, dtype: torch.dtype) -> Tensor:
 def _halved(image: Tensor) -> Tensor:
     size = [-(-extent // 2) for extent in image.shape[2:]]
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _resized(flow: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(flow.shape[2:]) == tuple(size):
-        return flow
-    scales = size[1] / flow.shape[3], size[0] / flow.shape[2]
-    larger = F.interpolate(flow, size=list(size), mode="bilinear", align_corners=False)
-    return torch.stack([scale * larger[:, axis] for axis, scale in enumerate(scales)], dim=1)

@@ -1,4 +1,6 @@
-"""Warping an image by a flow."""
+"""Warping an image by a flow, and flows of images of another size."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -69,3 +71,12 @@ def positions(flow: Tensor) -> tuple[Tensor, Tensor]:
     x = torch.arange(width, device=flow.device, dtype=torch.float64) + flow[:, 0]
     y = torch.arange(height, device=flow.device, dtype=torch.float64)[:, None] + flow[:, 1]
     return x, y
+
+
+def resized(flow: Tensor, size: Sequence[int]) -> Tensor:
+    """A flow of images of another size, bilinear, (N, 2, *size): its pixels are theirs."""
+    if tuple(flow.shape[2:]) == tuple(size):
+        return flow
+    scales = size[1] / flow.shape[3], size[0] / flow.shape[2]
+    larger = F.interpolate(flow, size=list(size), mode="bilinear", align_corners=False)
+    return torch.stack([scale * larger[:, axis] for axis, scale in enumerate(scales)], dim=1)

@@ -10,13 +10,14 @@ from torch.nn import functional as F
 import reblur_ops
 
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_same_size, pad_to_multiple
+from ..core.windows import box_mean
 from .disks import disk_bank, rms_of_disks
+from .exposure import match_exposure
 from .light import Light, decode
 
 STEP = 0.25  # pixels from one candidate to the next, up to where GROWTH makes a larger step
 GROWTH = 1.1  # from one candidate to the next: what tells disks apart is the ratio of their radii
 CELL = 2  # pixels; errors are compared in cells of this side: radii need no finer grid
-LOW_PASS = 31  # pixels; means over such windows hardly depend on the blur: the gain is fitted to them
 TOGETHER = 8  # candidates that share a pass over the image, as their errors at all displacements take memory
 NOISE = 1 / 255  # error that noise and rounding explain
 SHARPNESS = 8.0  # how much likelier a candidate is whose error is smaller by a factor of e, as a logarithm
@@ -47,7 +48,7 @@ def search_radius(
 
     The sharp image is blurred by each candidate, 0 to max_radius (`candidate_radii`), and compared with
     the blurry one in windows, by the mean logarithm of the error: at a depth edge a few large errors do not outweigh
-    the rest. A gain of each channel is fitted to the whole image first.
+    the rest. The exposure is matched first (`match_exposure`).
     The radius is the mean of the candidates near the best one, each weighted by how well it explains the blurry image.
     Where no candidate stands out, it is filled in from confident pixels of similar colour nearby.
 
@@ -110,21 +111,6 @@ def matching_costs(
     return torch.cat(costs, dim=1)
 
 
-def match_exposure(values: Tensor, target: Tensor) -> Tensor:
-    """Values times the gain of each channel that brings them to the target: the median over the image.
-
-    Args:
-        values, target: (N, C, H, W), linear light, 0 … 1. Blur and small displacements hardly change the gain.
-
-    Returns:
-        (N, C, H, W). The gain is from 0.8 to 1.25.
-    """
-    ratio = (box_mean(target, LOW_PASS) + 1e-2) / (box_mean(values, LOW_PASS) + 1e-2)
-    gain = ratio.flatten(2).median(dim=2).values[..., None, None]
-    # More than a quarter is no difference of exposure but of content.
-    return values * gain.clamp(0.8, 1.25)
-
-
 def _refined(costs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation in pixels of the candidates, weighted by their likelihood; (N, 1, H, W) each."""
     weights = (-SHARPNESS * costs).softmax(1)
@@ -150,39 +136,6 @@ def _filled(coc: Tensor, confidence: Tensor, guide: Tensor, window: int = 25) ->
     fit = box_mean(torch.cat([total * slope, total * offset, total], 1), window)
     filled = (fit[:, :1] * grey + fit[:, 1:2]) / fit[:, 2:]
     return confidence * coc + (1 - confidence) * filled
-
-
-def box_mean(planes: Tensor, side: int) -> Tensor:
-    """Means over square windows of an odd side, cut off at the borders; one direction after the other."""
-    if side == 1:
-        return planes
-    for dim in (2, 3):
-        count = box_sum(planes.new_ones(planes.shape[dim]), side, 0).view(-1, *[1] * (3 - dim))
-        planes = box_sum(planes, side, dim).div_(count)
-    return planes
-
-
-def box_sum(values: Tensor, side: int, dim: int) -> Tensor:
-    """Sums over runs of an odd side around each place of a dimension, cut off at the borders.
-
-    Of runs of 1, 2, 4 … those are added up that make the side: a few additions whatever its length.
-    """
-    size, reach = values.shape[dim], side // 2
-    border = [*values.shape[:dim], reach, *values.shape[dim + 1 :]]
-    runs = torch.cat([values.new_zeros(border), values, values.new_zeros(border)], dim)
-    total, begin, length = None, 0, 1
-    while True:
-        if side & length:
-            run = runs.narrow(dim, begin, size)
-            total = run if total is None else total + run
-            begin += length
-        length *= 2
-        if length > side:
-            assert total is not None
-            return total
-        runs = runs.narrow(dim, 0, runs.shape[dim] - length // 2) + runs.narrow(
-            dim, length // 2, runs.shape[dim] - length // 2
-        )
 
 
 def _check_options(max_radius: float, window: int, slack: int) -> None:

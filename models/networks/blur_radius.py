@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..blur.search import box_mean
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, pad_to_multiple
+from ..core.windows import box_mean
 from .layers import ChannelNorm
 
 SCALE = 4  # the radius is predicted at 1/4 of the size: blur changes slowly

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from ..blur.disks import blur_by, disk_tap_weights, rms_of_disks
 from ..blur.light import Light, check_light
-from ..blur.search import CELL, SHARPNESS, SPREAD, box_mean, candidate_radii, matching_costs
+from ..blur.search import CELL, SHARPNESS, SPREAD, candidate_radii, matching_costs
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, check_same_size, pad_to_multiple
+from ..core.windows import box_mean
 from .blur_radius import NormalizedBlock
 
 WINDOW = 3  # cells; before training, candidates are compared in such windows

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..blur.light import to_srgb
+from ..blur.light import to_linear, to_srgb
 from ..core.tensors import cosine_basis
 
 # Quantization of luma and chroma at quality 50 (ITU-T T.81, annex K, tables K.1 and K.2).
@@ -94,12 +94,35 @@ def photograph(light: Tensor, cameras: Cameras, noise: Tensor) -> Tensor:
     Args:
         noise: of the shape of the light, standard normal.
     """
-    clumped = _filtered(noise, (1 / 3,) * 3, "constant")
-    noise = torch.lerp(noise, 2 * clumped, _each(cameras.clumping))
+    noise = _clumped(noise, cameras)
+    toned = _toned(to_srgb(_noisy(light, cameras, noise)), cameras)
+    return _written(_sharpened(toned, cameras) + _each(cameras.grain) * noise, cameras)
+
+
+def photograph_again(image: Tensor, cameras: Cameras, noise: Tensor) -> Tensor:
+    """An image without noise, sRGB 0 … 1, as `photograph` writes it: it is developed already.
+
+    Args:
+        noise: of the shape of the image, standard normal.
+    """
+    noise = _clumped(noise, cameras)
+    return _written(to_srgb(_noisy(to_linear(image), cameras, noise)) + _each(cameras.grain) * noise, cameras)
+
+
+def _clumped(noise: Tensor, cameras: Cameras) -> Tensor:
+    """Noise as demosaicking leaves it."""
+    return torch.lerp(noise, 2 * _filtered(noise, (1 / 3,) * 3, "constant"), _each(cameras.clumping))
+
+
+def _noisy(light: Tensor, cameras: Cameras, noise: Tensor) -> Tensor:
+    """Light with the noise of photons and of reading."""
     deviation = (_each(cameras.photons) * light.clamp(0, 1) + _each(cameras.reading).square()).sqrt()
-    toned = _toned(to_srgb((light + deviation * noise).clamp(0, 1)), cameras)
-    values = (_sharpened(toned, cameras) + _each(cameras.grain) * noise).clamp(0, 1)
-    return (255 * jpeg(values, cameras.quality, cameras.subsampled)).round().clamp(0, 255) / 255
+    return (light + deviation * noise).clamp(0, 1)
+
+
+def _written(values: Tensor, cameras: Cameras) -> Tensor:
+    """sRGB values after JPEG, in 256 steps, 0 … 1."""
+    return (255 * jpeg(values.clamp(0, 1), cameras.quality, cameras.subsampled)).round().clamp(0, 255) / 255
 
 
 def jpeg(image: Tensor, quality: Tensor, subsampled: Tensor) -> Tensor:

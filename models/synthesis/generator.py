@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from ..blur.light import to_linear
 from ..flow.warping import warp
 from .aperture import Apertures, draw_apertures, kernels, rms_radius
-from .camera import Cameras, develop, draw_cameras, photograph
+from .camera import Cameras, develop, draw_cameras, photograph, photograph_again
 from .photographs import Original
 from .textures import Textures
 
@@ -62,6 +62,9 @@ class GeneratorConfig:
         shift: largest displacement of the misaligned sharp picture, pixels. It also zooms and turns by up to a quarter
             of a hundredth for each pixel.
         exposure: largest difference of exposure of the misaligned sharp picture, as a part of its sRGB values.
+        development: largest difference of its tone curve, as an exponent: 0.1 makes v of v^1.1. A tenth of it is haze.
+        own_noise: part of the misaligned sharp pictures with noise and JPEG of their own, as photographs have; the
+            others are as clean as a truth.
     """
 
     blur: float = 12.0
@@ -87,6 +90,8 @@ class GeneratorConfig:
     dispersion: float = 0.03
     shift: float = 8.0
     exposure: float = 0.0
+    development: float = 0.0
+    own_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -112,6 +117,8 @@ class GeneratorConfig:
             ("dispersion", 0, 0.1),
             ("shift", 0, 64),
             ("exposure", 0, 0.5),
+            ("development", 0, 0.5),
+            ("own_noise", 0, 1),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, got {getattr(self, name)}")
@@ -203,7 +210,7 @@ class PairGenerator:
         corners = [generator.integers(self.outer - self.crop + 1, size=2) for generator in generators]
         noise = torch.stack([_normal(one, (3, self.outer, self.outer), device) for one in generators])
         aligned = develop(self._window(sharp), cameras)
-        another = self._window(_another_shot(develop(sharp, cameras), generators, config)) if misaligned else aligned
+        another = self._another_shot(sharp, cameras, generators) if misaligned else aligned
         pictures = {
             "blurry": photograph(self._window(blurred), cameras, noise),
             "sharp": another,
@@ -211,6 +218,17 @@ class PairGenerator:
             "blur_radius": self._window(radius),
         }
         return {name: _cut(values, corners, self.crop) for name, values in pictures.items()}
+
+    def _another_shot(self, light: Tensor, cameras: Cameras, generators: list[np.random.Generator]) -> Tensor:
+        """The misaligned sharp picture, sRGB, of light without blur."""
+        image = self._window(_moved_picture(develop(light, cameras), generators, self.config))
+        image = _developed(image, generators, self.config)
+        noisy = [index for index, one in enumerate(generators) if one.random() < self.config.own_noise]
+        if noisy:
+            own = Cameras(**{name: values[noisy] for name, values in vars(cameras).items()})
+            noise = torch.stack([_normal(generators[index], image.shape[1:], self.device) for index in noisy])
+            image[noisy] = photograph_again(image[noisy], own, noise)
+        return image
 
     def _window(self, image: Tensor) -> Tensor:
         """The part that the camera sees: the middle, which no edge reaches."""
@@ -347,18 +365,30 @@ def _foremost_radius(masks: Tensor, shares: Tensor, kernel: Tensor) -> Tensor:
     return result
 
 
-def _another_shot(image: Tensor, generators: list[np.random.Generator], config: GeneratorConfig) -> Tensor:
-    """The image as another shot shows it: shifted, zoomed, turned and exposed a little differently."""
+def _moved_picture(image: Tensor, generators: list[np.random.Generator], config: GeneratorConfig) -> Tensor:
+    """The image shifted, zoomed and turned a little."""
     n, shift, slope = image.shape[-1], config.shift, config.shift / 400
     y, x = torch.meshgrid(*(torch.linspace(-0.5, 0.5, n, device=image.device),) * 2, indexing="ij")
-    flows, gains = [], []
+    flows = []
     for generator in generators:
         right, down = generator.uniform(-0.6, 0.6, 2) * shift
         zoom, turn = generator.uniform(-slope, slope, 2) * n
         flows.append(torch.stack([right + zoom * x - turn * y, down + zoom * y + turn * x]).clamp(-shift, shift))
-        gains.append(1 + generator.uniform(-config.exposure, config.exposure))
-    gain = torch.tensor(gains, dtype=image.dtype, device=image.device)[:, None, None, None]
-    return (gain * warp(image, torch.stack(flows), interpolation="bicubic")).clamp(0, 1)
+    return warp(image, torch.stack(flows), interpolation="bicubic").clamp(0, 1)
+
+
+def _developed(image: Tensor, generators: list[np.random.Generator], config: GeneratorConfig) -> Tensor:
+    """The image, sRGB, exposed and developed a little differently."""
+    drawn = [
+        (
+            1 + generator.uniform(-config.exposure, config.exposure),
+            1 + generator.uniform(-config.development, config.development),
+            0.1 * generator.uniform(-config.development, config.development),
+        )
+        for generator in generators
+    ]
+    gain, exponent, haze = torch.tensor(drawn, dtype=image.dtype, device=image.device).T[..., None, None, None]
+    return (gain * image.clamp_min(1e-4) ** exponent + haze).clamp(0, 1)
 
 
 def _normal(generator: np.random.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -163,6 +163,38 @@ def test_the_other_shot_is_exposed_differently(originals):
     assert ratio.std() > 0.02
 
 
+def test_the_other_shot_is_developed_differently(originals):
+    settings = {"shift": 0.0, "in_focus": 1.0}
+    plain, curved = (
+        PairGenerator(originals, dataclasses.replace(PLAIN, **settings, development=development), 48, 0, CPU)
+        for development in (0.0, 0.2)
+    )
+    same, other = (made.batch(range(6))["sharp"] for made in (plain, curved))
+    middle = (same > 0.3) & (same < 0.7)
+    changed = [(b[m] - a[m]).abs().mean() for a, b, m in zip(same, other, middle, strict=True) if m.any()]
+    assert max(changed) > 0.02  # 0.5 ** 1.2 is 0.435
+    assert max(changed) < 0.1
+
+
+def test_the_other_shot_has_noise_of_its_own(originals):
+    config = dataclasses.replace(PLAIN, shift=0.0, in_focus=1.0, noise=0.05)
+    clean, noisy = (
+        PairGenerator(originals, dataclasses.replace(config, own_noise=part), 64, 0, CPU).batch(range(16))
+        for part in (0.0, 1.0)
+    )
+    noise = noisy["sharp"] - clean["sharp"]
+    strength = noise.std(dim=(1, 2, 3))
+    assert strength.max() > 0.01
+    assert (noise.mean((1, 2, 3)).abs() < 0.01).all()
+    loudest = int(strength.argmax())
+    its_own = torch.corrcoef(
+        torch.stack([noise[loudest].flatten(), (noisy["blurry"] - noisy["aligned"])[loudest].flatten()])
+    )
+    assert its_own[0, 1].abs() < 0.3
+    steps = 255 * noisy["sharp"]
+    assert (steps - steps.round()).abs().max() < 1e-3  # as files have them
+
+
 def test_what_is_in_focus_stays(originals):
     made = PairGenerator(originals, dataclasses.replace(PLAIN, in_focus=1.0), 48, 0, CPU).batch(range(8))
     assert (made["blur_radius"] == 0).all()

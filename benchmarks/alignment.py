@@ -11,7 +11,8 @@ DIR holds folders of real photographs, each of which is left out, with a word, w
     multifocus_aligned/lightfield_lfsd/   SCENE_FRAME_blurry and SCENE_sharp, aligned: at half size, the sharp one moved
                                           by a zoom, a turn and a shift, as focusing does it
     train_misaligned/                     hand-held pairs without truth: how well the target, blurred by the radius
-                                          found, explains the blurry picture, and how straight its flow is
+                                          found, explains the blurry picture, how straight its flow is, and how much of
+                                          the picture is torn
 
 Writes alignment.json and alignment.md where --results says.
 """
@@ -41,6 +42,7 @@ SIZE = 160
 PARALLAX = (4.0, 12.0, 24.0)  # pixels
 WIDTH = 640  # pixels, of hand-held pairs
 ZOOM, TURN, SHIFT = 0.02, 0.5, 8.0  # of light-field pairs: parts, degrees, pixels, at most
+TORN = 1.5  # times the area: what explains the blurry picture at this price shows no scene
 TEXTURE, WINDOW = 2 / 255, 3.0  # change of grey a pixel along any direction; σ of the window that it is told from
 
 
@@ -67,6 +69,7 @@ class Row:
     textured: float | None  # part of it that has
     explained: float  # dB, of the target blurred by the radius found, to the blurry picture
     bending: float  # pixels: mean second difference of the flow
+    torn: float  # part of the places that the flow makes larger or smaller by more than `TORN`
     seconds: float
 
 
@@ -152,7 +155,15 @@ def measure(kind: str, name: str, flow_name: str, flow: Flow, case: Case) -> Row
     explained = search_radius(target, case.blurry, max_radius=16, slack=0).error.mean()
     bending = sum(float(found.diff(n=2, dim=dim).abs().mean()) for dim in (2, 3))
     explains = float(-10 * explained.log10())
-    return Row(kind, name, flow_name, psnr, end_point, end_point_textured, textured, explains, bending, seconds)
+    errors_and_texture = (psnr, end_point, end_point_textured, textured)
+    return Row(kind, name, flow_name, *errors_and_texture, explains, bending, torn(found), seconds)
+
+
+def torn(flow: Tensor) -> float:
+    """The part of the places, 0 … 1, that a flow (1, 2, H, W) makes larger or smaller by more than `TORN`, by area."""
+    by_y, by_x = torch.gradient(flow[0], dim=(1, 2))
+    area = (1 + by_x[0]) * (1 + by_y[1]) - by_x[1] * by_y[0]
+    return float(((area > TORN) | (area < 1 / TORN)).float().mean())
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -163,6 +174,7 @@ def summary(rows: Sequence[Row]) -> str:
         "where there is texture:",
         "explains the blurry picture:",
         "bending, px:",
+        "torn:",
         "least gain over dis:",
         "seconds:",
     )
@@ -193,6 +205,7 @@ def summary(rows: Sequence[Row]) -> str:
                 *cells,
                 f"{mean('explained'):.2f} dB",
                 f"{mean('bending'):.3f}",
+                f"{100 * mean('torn'):.1f} %",
                 f"{least:+.2f} dB",
                 f"{np.median([row.seconds for row in own]):.2f}",
             ]

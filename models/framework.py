@@ -90,7 +90,9 @@ class ReblurConfig:
     # "kernels": `ReblurringNet`, as published, which has kernels of any profile and may learn a single one; or
     # "radius": `RadiusReblurringNet`, which tries disks of each radius.
     form: str = "kernels"
-    max_radius: int = 7  # of the form "radius": the largest circle of confusion, pixels
+    max_radius: int = 7  # of the form "radius": the largest circle of confusion at the size of the image, pixels
+    # Of the form "radius", once it is trained: how often images are halved for larger ones.
+    halvings: int = 0
     # Where blur is computed: "linear" light, as a lens adds it, "gamma", or "srgb", as published.
     light: str = "linear"
 
@@ -284,7 +286,9 @@ def _reblurring_network(config: FrameworkConfig) -> ReblurringNet | RadiusReblur
         )
     if config.blur_map is not None and config.blur_map.form == "seeds":
         raise ValueError('blur_map.form must be "radius" where reblur.form is, got "seeds", which nothing would teach')
-    return RadiusReblurringNet(options.max_radius, light=light, width=options.width, blocks=options.blocks)
+    return RadiusReblurringNet(
+        options.max_radius, halvings=options.halvings, light=light, width=options.width, blocks=options.blocks
+    )
 
 
 def _check_trust(config: DeblurConfig, trust: Sequence[str]) -> None:

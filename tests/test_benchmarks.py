@@ -574,6 +574,16 @@ def test_motion_can_be_told_where_there_are_corners():
     assert alignment.has_texture(corners)[..., 4:-4, 4:-4].all()
 
 
+def test_what_is_torn_is_larger_or_smaller_by_half():
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij")
+    assert alignment.torn(torch.zeros(1, 2, 40, 60)) == 0
+    assert alignment.torn(torch.stack([0.2 * x, 0.2 * y])[None]) == 0  # 1.44 times the area
+    assert alignment.torn(torch.stack([0.3 * x, 0.3 * y])[None]) == 1
+    assert alignment.torn(torch.stack([-0.5 * x, 0 * y])[None]) == 1
+    folded = torch.stack([torch.where(x < 30, 0 * x, -1.5 * (x - 30)), 0 * y])[None]
+    assert alignment.torn(folded) == pytest.approx(0.5, abs=0.03)
+
+
 def test_the_table_of_alignment_has_means():
     rows = [
         flow.Row("held back", "coffee", motion, "sharp", "default", epe, off, 2.0)

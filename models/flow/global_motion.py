@@ -10,7 +10,7 @@ from .dis import grey
 
 TEXTURED = 0.5  # part of the pixels, those with the largest gradient, that a homography is fitted to
 SAMPLES = 4000  # of these; more make the fit slower and not better
-TOLERANCE = 0.7  # pixels from the dense flow at which a pixel still votes for a homography
+TOLERANCES = (0.7, 3.0)  # pixels from the dense flow at which a pixel still votes; the larger where blur hides motion
 SMALLEST_VOTE = 0.25  # part of the samples that must agree; else the motion is not global
 
 
@@ -43,12 +43,13 @@ def _fit(flow: Tensor, gradient: Tensor) -> Tensor:
     targets = places + flow.flatten(1).t().cpu()[chosen].double()
     if len(places) < 4:
         return flow
-    homography, inliers = cv2.findHomography(
-        places.numpy(), targets.numpy(), cv2.USAC_MAGSAC, TOLERANCE, maxIters=2000, confidence=0.999
-    )
-    if homography is None or inliers.mean() < SMALLEST_VOTE:
-        return flow
-    return torch.from_numpy(_displacement(homography, height, width)).to(flow)
+    for tolerance in TOLERANCES:
+        homography, inliers = cv2.findHomography(
+            places.numpy(), targets.numpy(), cv2.USAC_MAGSAC, tolerance, maxIters=2000, confidence=0.999
+        )
+        if homography is not None and inliers.mean() >= SMALLEST_VOTE:
+            return torch.from_numpy(_displacement(homography, height, width)).to(flow)
+    return flow
 
 
 def _displacement(homography: np.ndarray, height: int, width: int) -> np.ndarray:

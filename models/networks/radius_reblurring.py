@@ -13,8 +13,11 @@ from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, check_sam
 from ..core.windows import box_mean
 from .blur_radius import NormalizedBlock
 
+LARGEST_DISK = 64  # pixels
 WINDOW = 3  # cells; before training, candidates are compared in such windows
 NEIGHBOURS = 9  # cells from which a pixel takes its radius
+LARGE = (0.7, 1.0)  # of the largest candidate: circles of confusion between which halved images take over
+SMALLEST = 48  # pixels: no side is halved below this
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,12 @@ class RadiusReblurringNet(nn.Module):
     need not be blurred (Teed and Deng, RAFT, ECCV 2020, section 3.3). So the blur is one of the candidates by
     construction and cannot collapse into a kernel that explains nothing. Before any training the network is the search.
 
+    Blur that is larger than any candidate is one of them in both images made smaller.
+
     Args:
-        max_radius: largest circle of confusion in pixels, 1 to 64.
+        max_radius: largest candidate, a circle of confusion in pixels, 1 to 64.
+        halvings: how often both images may be halved: the largest circle of confusion is max_radius · 2^halvings
+            pixels, at most 64.
         light: where the blur is computed: `blur.light.decode`.
         width: channels at half size; 4/3 of it at a quarter, 2 of it at an eighth.
         blocks: residual blocks at an eighth of the size, where each 3×3 convolution reaches 8 pixels far.
@@ -60,20 +67,34 @@ class RadiusReblurringNet(nn.Module):
     Attributes:
         reach: how far away, in pixels, an output pixel can see.
         multiple: a tile that starts at a multiple of it gives the same.
-        largest_radius: an upper bound of the RMS radius of its disks, pixels.
+        largest_radius: an upper bound of its circles of confusion, and so of their RMS radius, pixels.
     """
 
-    multiple = 4 * CELL
-
-    def __init__(self, max_radius: int = 7, *, light: Light = "linear", width: int = 48, blocks: int = 4) -> None:
+    def __init__(
+        self,
+        max_radius: int = 7,
+        *,
+        halvings: int = 0,
+        light: Light = "linear",
+        width: int = 48,
+        blocks: int = 4,
+    ) -> None:
         super().__init__()
         check_integer("max_radius", max_radius)
+        check_integer("halvings", halvings, 0)
         check_light(light)
         check_integer("width", width)
         check_integer("blocks", blocks, 0)
-        self.max_radius, self.light = max_radius, light
+        self.max_radius, self.halvings, self.light = max_radius, halvings, light
+        self.largest_radius = max_radius * 2**halvings
+        if self.largest_radius > LARGEST_DISK:
+            raise ValueError(
+                f"max_radius · 2^halvings must be at most {LARGEST_DISK} pixels, got {max_radius} and {halvings}"
+            )
         self.register_buffer("candidates", candidate_radii(max_radius), persistent=False)
+        self.register_buffer("disks", candidate_radii(self.largest_radius), persistent=False)
         self.candidates: Tensor
+        self.disks: Tensor
         count, middle, low = len(self.candidates), width * 4 // 3, width * 2
         self.first = nn.Conv2d(2 * (count + 1) + 2 * IMAGE_CHANNELS * CELL**2, width, 3, padding=1)
         self.fine = NormalizedBlock(width)
@@ -90,9 +111,9 @@ class RadiusReblurringNet(nn.Module):
         for layer in (self.last, self.upsampling):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.largest_radius = max_radius
         cells = 2 + 2 * (1 + 2 * 1 + 4 * blocks + 2 * 1 + 2) + 2  # from first to last, and the upsampling
-        self.reach = CELL * (cells + WINDOW // 2 + 1) + max_radius + 4 * CELL
+        self.reach = (CELL * (cells + WINDOW // 2 + 1) + max_radius + 4 * CELL) * 2**halvings
+        self.multiple = 4 * CELL * 2**halvings
 
     def forward(self, sharp: Tensor, blurry: Tensor) -> ReblurredByDisks:
         """Reblur (N, 3, H, W), sRGB values 0 … 1, towards another, both of any size."""
@@ -101,19 +122,35 @@ class RadiusReblurringNet(nn.Module):
         check_same_size("blurry", blurry, "sharp", sharp)
         height, width = blurry.shape[2:]
         padded = [pad_to_multiple(image.detach().float(), self.multiple) for image in (sharp, blurry)]
-        likelihood, neighbours = self.likelihood(*padded)
+        coc, spread = self._found(*padded, self.halvings)[..., :height, :width].split(1, 1)
+        confidence = 1 / (1 + spread / SPREAD**2)
+        image = blur_by(sharp.float(), coc, max_radius=self.largest_radius, light=self.light)
+        radius = rms_of_disks(coc, self.disks)
+        return ReblurredByDisks(image, coc, radius, confidence, self.largest_radius, self.light)
+
+    def _found(self, sharp: Tensor, blurry: Tensor, halvings: int) -> Tensor:
+        """(N, 2, H, W): the circle of confusion in pixels, and the variance of the candidates around it.
+
+        Args:
+            sharp, blurry: (N, 3, H, W), sides that are multiples of `multiple`.
+            halvings: how often these images may be halved.
+        """
+        likelihood, neighbours = self.likelihood(sharp, blurry)
         radii = self.candidates[:, None, None]
         mean = (likelihood * radii).sum(1, keepdim=True)
         spread = (likelihood * (radii - mean).square()).sum(1, keepdim=True)
-        both = _upsampled(torch.cat([mean, spread], dim=1), neighbours)[..., :height, :width]
-        coc, spread = both.split(1, 1)
-        confidence = 1 / (1 + spread / SPREAD**2)
-        image = blur_by(sharp.float(), coc, max_radius=self.max_radius, light=self.light)
-        radius = rms_of_disks(coc, self.candidates)
-        return ReblurredByDisks(image, coc, radius, confidence, self.max_radius, self.light)
+        found = _upsampled(torch.cat([mean, spread], dim=1), neighbours)
+        if halvings == 0 or min(sharp.shape[2:]) < 2 * SMALLEST:
+            return found
+        small = (F.avg_pool2d(image, 2) for image in (sharp, blurry))
+        coarse = self._found(*small, halvings - 1)
+        coarse = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
+        coarse = torch.cat([2 * coarse[:, :1], 4 * coarse[:, 1:]], dim=1)  # radius, variance
+        low, high = (part * self.max_radius for part in LARGE)
+        return torch.lerp(found, coarse, ((coarse[:, :1] - low) / (high - low)).clamp(0, 1))
 
     def likelihood(self, sharp: Tensor, blurry: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the network on images whose sides are multiples of `multiple`.
+        """Run the network on images whose sides are multiples of 8.
 
         Returns:
             Weights of candidates in cells of 2 × 2 pixels, (N, K, H/2, W/2), sum 1 over K. And weights of the 3 × 3

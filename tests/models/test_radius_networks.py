@@ -23,15 +23,16 @@ def half_and_half(like, left=1.2, right=3.6):
     return coc
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 19), (33, 2), (21, 34)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 19), (33, 2), (21, 34), (101, 147)])
 @torch.no_grad()
 def test_any_size(size):
     blurry = texture(*size, count=2)
     blur_map = BlurRadiusNet(width=8, blocks=1)(blurry)
     assert blur_map.shape == (2, 2, *size)
-    found = RadiusReblurringNet(3, width=8, blocks=1)(blurry, blurry)
-    assert found.image.shape == blurry.shape
-    assert found.radius.shape == found.coc.shape == found.confidence.shape == (2, 1, *size)
+    for halvings in (0, 1):
+        found = RadiusReblurringNet(3, halvings=halvings, width=8, blocks=1)(blurry, blurry)
+        assert found.image.shape == blurry.shape
+        assert found.radius.shape == found.coc.shape == found.confidence.shape == (2, 1, *size)
 
 
 def test_the_logarithm_of_the_radius_and_back():
@@ -65,6 +66,29 @@ def test_before_training_it_is_the_search():
     error = (found.image - blurry).square().mean()
     assert error < 0.1 * (sharp - blurry).square().mean()
     assert found.confidence[inner].mean() > 0.5
+
+
+@torch.no_grad()
+def test_blur_larger_than_any_candidate_is_found_in_halved_images():
+    coarse = torch.nn.functional.interpolate(texture(32, 32), scale_factor=8, mode="bicubic").clamp(0, 1)
+    coc = half_and_half(coarse, 2.0, 13.0)
+    blurry = blur_by(coarse, coc, max_radius=16)
+    without, with_halves = (RadiusReblurringNet(5, halvings=halvings, width=8, blocks=1) for halvings in (0, 2))
+    left, right = slice(16, 100), slice(156, 240)  # away from the step, and from the borders
+    found = with_halves(coarse, blurry)
+    assert without(coarse, blurry).coc.max() <= 5 < 20 == with_halves.largest_radius
+    assert (found.coc - coc)[..., 16:-16, right].abs().mean() < 1.5
+    assert (found.coc - coc)[..., 16:-16, left].abs().mean() < 0.5
+    assert (found.radius[..., 16:-16, right] - 13 / 2**0.5).abs().mean() < 1.2
+    assert found.max_radius == 20
+    assert found.tap_weights(torch.arange(2), torch.arange(3)).shape == (1, 231, 2, 3)
+
+
+def test_halvings_within_the_disks_of_the_operator():
+    with pytest.raises(ValueError, match="at most 64 pixels, got 10 and 3"):
+        RadiusReblurringNet(10, halvings=3)
+    with pytest.raises(ValueError, match="halvings must be an integer of at least 0, got -1"):
+        RadiusReblurringNet(10, halvings=-1)
 
 
 def test_it_cannot_name_a_blur_that_is_none_of_the_candidates():

@@ -42,6 +42,14 @@ def test_a_homography_is_fitted_through_wrong_flow(photograph):
     assert error(fit_homographies(wrong, photograph), truth).max() < 0.05
 
 
+def test_a_homography_is_fitted_to_flow_that_no_pixel_has_right(photograph):
+    _, truth = zoomed(photograph, 1.03, (4.0, -2.0))
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    found = fit_homographies(truth + 2 * noise, photograph)
+    assert error(found, truth).max() < 0.7
+    assert not torch.equal(found, truth + 2 * noise)
+
+
 def test_without_a_homography_the_flow_stays(photograph):
     wild = 10 * torch.randn(1, 2, *photograph.shape[2:], generator=torch.Generator().manual_seed(0))
     assert torch.equal(fit_homographies(wild, photograph), wild)

@@ -121,19 +121,19 @@ class RadiusReblurringNet(nn.Module):
         check_image("blurry", blurry, IMAGE_CHANNELS)
         check_same_size("blurry", blurry, "sharp", sharp)
         height, width = blurry.shape[2:]
-        padded = [pad_to_multiple(image.detach().float(), self.multiple) for image in (sharp, blurry)]
-        coc, spread = self._found(*padded, self.halvings)[..., :height, :width].split(1, 1)
+        padded = (pad_to_multiple(image.detach().float(), self.multiple) for image in (sharp, blurry))
+        coc, spread = self._found(self.halvings, *padded)[..., :height, :width].split(1, 1)
         confidence = 1 / (1 + spread / SPREAD**2)
         image = blur_by(sharp.float(), coc, max_radius=self.largest_radius, light=self.light)
         radius = rms_of_disks(coc, self.disks)
         return ReblurredByDisks(image, coc, radius, confidence, self.largest_radius, self.light)
 
-    def _found(self, sharp: Tensor, blurry: Tensor, halvings: int) -> Tensor:
+    def _found(self, halvings: int, sharp: Tensor, blurry: Tensor) -> Tensor:
         """(N, 2, H, W): the circle of confusion in pixels, and the variance of the candidates around it.
 
         Args:
-            sharp, blurry: (N, 3, H, W), sides that are multiples of `multiple`.
             halvings: how often these images may be halved.
+            sharp, blurry: (N, 3, H, W), sides that are multiples of `multiple`.
         """
         likelihood, neighbours = self.likelihood(sharp, blurry)
         radii = self.candidates[:, None, None]
@@ -143,7 +143,7 @@ class RadiusReblurringNet(nn.Module):
         if halvings == 0 or min(sharp.shape[2:]) < 2 * SMALLEST:
             return found
         small = (F.avg_pool2d(image, 2) for image in (sharp, blurry))
-        coarse = self._found(*small, halvings - 1)
+        coarse = self._found(halvings - 1, *small)
         coarse = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
         coarse = torch.cat([2 * coarse[:, :1], 4 * coarse[:, 1:]], dim=1)  # radius, variance
         low, high = (part * self.max_radius for part in LARGE)

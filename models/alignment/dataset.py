@@ -27,7 +27,7 @@ from ..core.parallel import processes
 from ..data import images
 from ..data.images import Array, Encoding
 from ..data.pairs import DataError, Pair
-from .pair import AlignmentSettings, align_pair
+from .pair import REVISION, AlignmentSettings, align_pair
 
 FOLDERS = ("blur", "gt", "aligned", "confidence", "blur_radius", "flow", "alignment")
 
@@ -35,8 +35,8 @@ FOLDERS = ("blur", "gt", "aligned", "confidence", "blur_radius", "flow", "alignm
 def align_dataset(pairs: Sequence[Pair], settings: AlignmentSettings, out: Path, workers: int = 1) -> int:
     """Align the pairs that are not there yet, with a progress bar; how many that were.
 
-    A pair is there if it was aligned by the same settings and of the same contents. Killed at any moment, the same
-    call goes on.
+    A pair is there if it was aligned by the same settings and method, and of the same contents. Killed at any moment,
+    the same call goes on.
 
     Args:
         workers: processes.
@@ -92,7 +92,7 @@ def align_file(pair: Pair, settings: AlignmentSettings, root: Path) -> bool:
 
 
 def _key(pair: Pair, settings: AlignmentSettings) -> str:
-    digest = hashlib.sha256(json.dumps(to_dict(settings)).encode())
+    digest = hashlib.sha256(json.dumps([REVISION, to_dict(settings)]).encode())
     for path in (pair.blurry, pair.sharp):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -83,7 +83,7 @@ def test_pairs_are_aligned_once(data, tmp_path, capsys, workers):
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
 
-def test_what_has_changed_is_aligned_again(data, tmp_path, capsys):
+def test_what_has_changed_is_aligned_again(data, tmp_path, capsys, monkeypatch):
     out = tmp_path / "aligned"
     assert align(data, out) == 0
     images.write(data / "train_patches/gt/p1.png", np.full((SIZE, SIZE, 3), 0.5, np.float32))
@@ -97,6 +97,9 @@ def test_what_has_changed_is_aligned_again(data, tmp_path, capsys):
     assert "aligned 3 pairs" in capsys.readouterr().out
     record = json.loads((out / "train_patches/alignment/p0.json").read_text())
     assert record["settings"] == {"flow": "dis", "max_radius": 3}
+    monkeypatch.setattr("models.alignment.dataset.REVISION", -1)
+    assert align(data, out, "--max-radius", "3", "--workers", "1") == 0
+    assert "aligned 3 pairs" in capsys.readouterr().out
 
 
 def test_training_takes_it_without_any_flow(data, tmp_path, monkeypatch):

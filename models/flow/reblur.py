@@ -24,7 +24,7 @@ SMALLER = (2, 4)  # divisors of the size at which DIS is tried, too
 SMALLEST = 48  # pixels: no side is made smaller for it
 CELL = 4  # pixels: flow is smoothed at this part of the size
 FINEST = 6.0  # pixels: radius of a blur that hides no motion that dense flow finds
-SMOOTHNESS = 2.0  # standard deviation of the smoothing by the radius of the blur
+SMOOTHNESS = 1.0  # standard deviation of the smoothing by the radius of the blur
 LARGEST_SIGMA = 8.0  # cells
 LEAST_WEIGHT = 1e-5  # of flow where there is no gradient
 

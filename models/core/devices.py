@@ -86,10 +86,14 @@ def _left_in(group: Path, version: int) -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out: CUDA's has a class of its own, that of Torch's CPU a text."""
+    """Whether an exception says that memory ran out: CUDA's has a class of its own, those of a CPU a text.
+
+    The last two are oneDNN's, which tells no reason: it is the memory of a convolution's machine code or scratchpad.
+    """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    texts = ("can't allocate memory", "not enough memory", "out of memory")
+    allocator = ("can't allocate memory", "not enough memory", "out of memory")
+    texts = (*allocator, "could not create a primitive", "could not execute a primitive")
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
 
 

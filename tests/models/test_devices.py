@@ -1,4 +1,5 @@
-"""Memory that is free: the limits of all control groups that this process is in, and pages of files give way."""
+"""Memory that is free: the limits of all control groups that this process is in, and pages of files give way. And the
+errors that say that there is none."""
 
 import psutil
 import pytest
@@ -50,3 +51,21 @@ def test_without_limits_it_is_what_the_machine_has(groups):
             (groups / "own").write_text(content)
         available = psutil.virtual_memory().available
         assert devices.free_memory(CPU) == pytest.approx(available, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        RuntimeError("could not create a primitive"),  # oneDNN, whose machine code found no room
+    ],
+)
+def test_what_says_that_memory_ran_out(error):
+    assert devices.is_out_of_memory(error)
+
+
+def test_other_errors_are_no_lack_of_memory():
+    assert not devices.is_out_of_memory(RuntimeError("sizes of tensors must match"))
+    assert not devices.is_out_of_memory(ValueError("out of memory"))

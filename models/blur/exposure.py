@@ -34,15 +34,15 @@ def match_exposure(values: Tensor, target: Tensor) -> Tensor:
     root = (values.clamp_min(0) + 1e-4).sqrt()
     means, wanted = _low_pass(values), _low_pass(target)
     means = torch.stack([means, torch.ones_like(means), _low_pass(root)], dim=-1)  # of gain, haze and curve
-    gain = ((wanted + FAINT) / (means[..., 0] + FAINT)).median(dim=2).values.clamp(*GAINS)
-    gain = torch.stack([gain, torch.zeros_like(gain), torch.zeros_like(gain)], dim=-1)
+    ratio = ((wanted + FAINT) / (means[..., 0] + FAINT)).median(dim=2).values.clamp(*GAINS)
+    exposed = F.pad(ratio[..., None], (0, 2))  # a gain without haze and curve
     scale = 0.5 / (wanted + FAINT).sqrt()  # from light to its root, in which errors count about as the eye sees them
     means, wanted = means * scale[..., None], wanted * scale
     independent = max(values.shape[2] * values.shape[3] / (CELL * WINDOW) ** 2, 1)
-    developed = _fitted(means, wanted, gain, independent)
+    developed = _fitted(means, wanted, exposed, independent)
     first, whole = WORTH
-    share = (first - _error(means, wanted, developed) / _error(means, wanted, gain)) / (first - whole)
-    amounts = torch.lerp(gain, developed, share.clamp(0, 1))
+    share = (first - _error(means, wanted, developed) / _error(means, wanted, exposed)) / (first - whole)
+    amounts = torch.lerp(exposed, developed, share.clamp(0, 1))
     gain, haze, curve = amounts[..., None, None].unbind(2)
     return (gain * values + haze + curve * root).clamp_min(0)
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reblur_ops.geometry import MAX_ANALYTIC_RADIUS
+
 from ..blur.disks import blur_by, disk_tap_weights, rms_of_disks
 from ..blur.light import Light, check_light
 from ..blur.search import CELL, SHARPNESS, SPREAD, candidate_radii, matching_costs
@@ -13,7 +15,6 @@ from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, check_sam
 from ..core.windows import box_mean
 from .blur_radius import NormalizedBlock
 
-LARGEST_DISK = 64  # pixels
 WINDOW = 3  # cells; before training, candidates are compared in such windows
 NEIGHBOURS = 9  # cells from which a pixel takes its radius
 LARGE = (0.7, 1.0)  # of the largest candidate: circles of confusion between which halved images take over
@@ -87,9 +88,9 @@ class RadiusReblurringNet(nn.Module):
         check_integer("blocks", blocks, 0)
         self.max_radius, self.halvings, self.light = max_radius, halvings, light
         self.largest_radius = max_radius * 2**halvings
-        if self.largest_radius > LARGEST_DISK:
+        if self.largest_radius > MAX_ANALYTIC_RADIUS:
             raise ValueError(
-                f"max_radius · 2^halvings must be at most {LARGEST_DISK} pixels, got {max_radius} and {halvings}"
+                f"max_radius · 2^halvings must be at most {MAX_ANALYTIC_RADIUS} pixels, got {max_radius} and {halvings}"
             )
         self.register_buffer("candidates", candidate_radii(max_radius), persistent=False)
         self.register_buffer("disks", candidate_radii(self.largest_radius), persistent=False)
@@ -133,7 +134,7 @@ class RadiusReblurringNet(nn.Module):
 
         Args:
             halvings: how often these images may be halved.
-            sharp, blurry: (N, 3, H, W), sides that are multiples of `multiple`.
+            sharp, blurry: (N, 3, H, W), sides that are multiples of 8 · 2^halvings.
         """
         likelihood, neighbours = self.likelihood(sharp, blurry)
         radii = self.candidates[:, None, None]

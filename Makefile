@@ -110,10 +110,11 @@ GPU_TRAIN_OUT ?= runs/gpu-compact
 GPU_TRAIN_OVERRIDES ?= data.batch=64 schedule.steps=9000 schedule.boundary=9000 optimizer.lr=2e-3
 
 gpu-train:
-	$(PYTHON) setup.py -q build_clib build_ext --inplace
-	$(PYTHON) -m benchmarks.training_throughput --device cuda --batch 64 --data $(PHOTOGRAPHS) --results $(GPU_TRAIN_OUT)-results
+	FORCE_CUDA=1 $(PYTHON) setup.py -q build_clib build_ext --inplace
+	test -e $(GPU_TRAIN_OUT)-results/training-throughput-cuda.json || \
+	    $(PYTHON) -m benchmarks.training_throughput --device cuda --batch 64 --data $(PHOTOGRAPHS) --results $(GPU_TRAIN_OUT)-results
 	$(PYTHON) -m models train --config compact out=$(GPU_TRAIN_OUT) resume=auto 'data.train=[photographs:$(PHOTOGRAPHS)]' \
-	    'data.validation=[sdd/train:$(VALIDATION)]' output.validation=3000 output.checkpoints=1000 $(GPU_TRAIN_OVERRIDES)
+	    'data.validation=[sdd/train:$(VALIDATION)]' output.validation=3000 output.checkpoints=250 $(GPU_TRAIN_OVERRIDES)
 	$(PYTHON) -m benchmarks.degradations --checkpoint $(GPU_TRAIN_OUT)/latest --results $(GPU_TRAIN_OUT)-results
 
 # Isolated: the build takes its tools by itself, and the torch of the virtual environment.

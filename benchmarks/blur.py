@@ -6,7 +6,8 @@ Layered scenes with occlusion (`models.synthesis.scene`) of photographs that no 
 is found between the blurry and the sharp picture by the plain search and by the checkpoint's reblurring network, if it
 has one whose blur is a radius; from the aligned picture, and from the misaligned one after DIS and after alignment by
 reblurring. And it is told from the blurry picture alone by the checkpoint's blur map. Intervals: 95 %, bootstrap over
-scenes.
+scenes. Then it is found in the same scenes, aligned, with pictures that differ in more than blur, or with noise, and in
+scenes with more blur.
 
 DIR holds folders of real photographs, each of which is left out, with a word, where it is not there:
 
@@ -14,10 +15,12 @@ DIR holds folders of real photographs, each of which is left out, with a word, w
     blur_masks/*/               NAME.jpg and NAME.png, white where out of focus
 
 Their blur is not known. So the radius told of a photograph alone is compared with the one found between it and the
-sharp picture, and with the mask. Writes results/blur.json and .md.
+sharp picture, and with the mask. And two pictures focused apart share one depth, which the matching costs of both tell
+better than those of one: the radii found and told are compared with it. Writes results/blur.json and .md.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +32,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks import harness
 from benchmarks.real import MASKS, area_under_curve, read
 from models.blur import blur_by, disk_rms, search_radius
+from models.blur.light import decode
+from models.blur.search import matching_costs
 from models.checkpoints.load import load_framework
 from models.flow import load_flow, warp
 from models.framework import Framework
@@ -49,7 +55,12 @@ SIZE = 160
 PARALLAX = 12.0  # pixels
 RIM = 6  # pixels around a depth edge that is a step of the radius
 NEAR_AND_FAR = Path("multifocus_aligned/lytro")
+LARGE = {14.0: 256, 20.0: 256, 30.0: 320}  # radius of the circle of confusion: side of the scenes, pixels
+STEP = 0.25  # pixels, of the circles of confusion that near and far focus share
+FARTHEST = 10.5  # pixels: by how much the circles of confusion of near and far focus may differ
+SURE = 0.5  # pixels: standard deviation below which they are known
 Finder = Callable[[Tensor, Tensor], Tensor]
+Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass
@@ -77,6 +88,8 @@ class Agreement:
     told: float  # of the radius told of each photograph alone with that found by the sharp picture, mean of the two
     opposed: float  # of the radius told of one with that of the other, the sign turned, as what one has in focus the
     # other has not
+    shared_found: float  # where the depth that both share is known: of the radius found with its circle of confusion
+    shared_told: float  # the same, of the radius told
 
 
 def photographs() -> list[Array]:
@@ -97,19 +110,91 @@ def tensor(picture: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.atleast_3d(picture).transpose(2, 0, 1)))[None]
 
 
+def unchanged(image: Tensor, _: torch.Generator) -> Tensor:
+    return image
+
+
+def noisy(deviation: float) -> Change:
+    def change(image: Tensor, generator: torch.Generator) -> Tensor:
+        return (image + deviation * torch.randn(image.shape, generator=generator)).clamp(0, 1)
+
+    return change
+
+
+def grey(image: Tensor, _: torch.Generator) -> Tensor:
+    return image.mean(1, keepdim=True).expand_as(image).contiguous()
+
+
+def linear_light(image: Tensor, _: torch.Generator) -> Tensor:
+    return (255 * decode(image, "linear")).round() / 255
+
+
+# What is done to the aligned sharp picture, and to the blurry one; sRGB values.
+CHANGES: dict[str, tuple[Change, Change]] = {
+    "as they are": (unchanged, unchanged),
+    "noise of σ 0.02 in both": (noisy(0.02), noisy(0.02)),
+    "noise of σ 0.04 in both": (noisy(0.04), noisy(0.04)),
+    "both stored as linear light": (linear_light, linear_light),
+    "both grey": (grey, grey),
+    "the sharp one with an exponent of 1.15": (lambda image, _: image**1.15, unchanged),
+    "the sharp one at 0.7 of the light": (lambda image, _: 0.85 * image, unchanged),
+    "haze of 3 % in the sharp one": (lambda image, _: 0.03 + 0.95 * image, unchanged),
+}
+
+
+def changed(made: Sequence[Scene], change: tuple[Change, Change]) -> list[Scene]:
+    """The scenes with other pictures of the same things."""
+    generator = torch.Generator().manual_seed(0)
+    of_sharp, of_blurry = change
+    return [
+        scene._replace(
+            aligned=picture(of_sharp(tensor(scene.aligned), generator)),
+            blurry=picture(of_blurry(tensor(scene.blurry), generator)),
+        )
+        for scene in made
+    ]
+
+
+def picture(image: Tensor) -> Array:
+    """(H, W, C) of (1, C, H, W)."""
+    return np.asarray(image[0].permute(1, 2, 0), np.float32)
+
+
+@torch.no_grad()
+def conditions(framework: Framework, made: Sequence[Scene], seed: int) -> list[Row]:
+    """The blur found from aligned pictures of other kinds, and in scenes with more blur; not what it explains."""
+    parts = [(name, changed(made, change), 7.0) for name, change in CHANGES.items()]
+    for largest, size in LARGE.items():
+        settings = SceneSettings(size=size, parallax=2, blur=largest)
+        pictures = photographs()
+        generators = [np.random.default_rng([seed, 3, index]) for index in range((len(made) + 1) // 2)]
+        name = f"circles of confusion up to {largest:g} px"
+        parts.append((name, [make_scene(pictures, settings, generator) for generator in generators], largest))
+    rows = []
+    for name, pairs, largest in tqdm(parts, "conditions"):
+        for finder, call in finders(framework, largest).items():
+            found = [call(tensor(scene.aligned), tensor(scene.blurry)) for scene in pairs]
+            rows.append(row(finder, name, found, pairs, explains=False))
+    return rows
+
+
 def coc_of(radius: Tensor) -> Tensor:
     """Radius of the circle of confusion of an RMS radius, pixels: the inverse of `disk_rms`, by a table.
 
     At least 0.5, as all smaller disks are the same, a single pixel, whose RMS radius is 0: any of them is right.
     """
-    table = torch.arange(0.5, 16, 0.02)
+    table = torch.arange(0.5, 64, 0.02)
     place = torch.searchsorted(disk_rms(table), radius.contiguous().clamp_min(0)).clamp_max(len(table) - 1)
     return table[place]
 
 
-def finders(framework: Framework) -> dict[str, Finder]:
-    """By what they are called: functions of (sharp, blurry) that tell the RMS radius."""
-    found: dict[str, Finder] = {"search": lambda sharp, blurry: search_radius(sharp, blurry, max_radius=7).radius}
+def finders(framework: Framework, largest: float = 7.0) -> dict[str, Finder]:
+    """By what they are called: functions of (sharp, blurry) that tell the RMS radius.
+
+    Args:
+        largest: circle of confusion that is searched, pixels; a network has its own.
+    """
+    found: dict[str, Finder] = {"search": lambda sharp, blurry: search_radius(sharp, blurry, max_radius=largest).radius}
     network = framework.reblur
     if isinstance(network, RadiusReblurringNet):
         found["network"] = lambda sharp, blurry: network(sharp, blurry).radius
@@ -166,7 +251,7 @@ def explained(scene: Scene, radius: Tensor) -> float:
     return float(-10 * np.log10(error[where].mean()))
 
 
-def row(finder: str, sees: str, found: Sequence[Tensor], made: Sequence[Scene]) -> Row:
+def row(finder: str, sees: str, found: Sequence[Tensor], made: Sequence[Scene], explains: bool = True) -> Row:
     true = [tensor(scene.blur_radius) for scene in made]
     errors = [(coc_of(one) - coc_of(other)).abs()[0, 0].numpy() for one, other in zip(found, true, strict=True)]
     masks = [inside(scene) for scene in made]
@@ -185,8 +270,35 @@ def row(finder: str, sees: str, found: Sequence[Tensor], made: Sequence[Scene]) 
         float(np.mean([error.mean() for error in errors])),
         float(np.mean([error[mask].mean() for error, mask in zip(errors, masks, strict=True)])),
         float(np.mean(effective)),
-        float(np.mean([explained(scene, one) for scene, one in zip(made, found, strict=True)])),
+        float(np.mean([explained(scene, one) for scene, one in zip(made, found, strict=True)])) if explains else None,
     )
+
+
+def ranks(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(stats.spearmanr(one, other, axis=None).statistic)
+
+
+def shared_blur(sharp: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Circles of confusion of two pictures focused apart, by one depth: theirs, signed, differ by the same everywhere.
+
+    Returns:
+        Of the near one and of the far one, (⌈H/2⌉, ⌈W/2⌉), pixels, and where both are known.
+    """
+    radii = torch.arange(0, 12 + STEP / 2, STEP)
+    costs = [matching_costs(sharp, blurry, radii, window=21)[0] for blurry in (near, far)]
+    least, result = math.inf, None
+    for apart in np.arange(1, FARTHEST, 2 * STEP).tolist():
+        signed = torch.arange(-4, apart + 4 + STEP / 2, STEP)
+        of_near, of_far = ((distance.abs() / STEP).round().long() for distance in (signed, signed - apart))
+        both = costs[0][of_near.clamp_max(len(radii) - 1)] + costs[1][of_far.clamp_max(len(radii) - 1)]
+        if (error := float(both.amin(0).mean())) < least:
+            least = error
+            weights = (-4 * both).softmax(0)
+            depth = (weights * signed[:, None, None]).sum(0)
+            deviation = (weights * (signed[:, None, None] - depth).square()).sum(0).sqrt()
+            result = depth.abs(), (depth - apart).abs(), deviation < SURE
+    assert result is not None
+    return result
 
 
 @torch.no_grad()
@@ -195,14 +307,23 @@ def agreement(tiled: TiledFramework, folder: Path, name: str) -> Agreement:
     find = finders(tiled.framework)
     finder = find.get("network", find["search"])
     near, far, sharp = (tensor(read(next(folder.glob(f"{name}_{part}.*")))) for part in ("A", "B", "fused"))
-    told = [tiled.map_radius(picture[0])[0].numpy() for picture in (near, far)]
-    found = [finder(sharp, picture)[0, 0].numpy() for picture in (near, far)]
+    told = [tiled.map_radius(picture[0])[0] for picture in (near, far)]
+    found = [finder(sharp, picture)[0, 0] for picture in (near, far)]
+    *shared, known = shared_blur(sharp, near, far)
 
-    def ranks(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-        return float(stats.spearmanr(one[::4, ::4], other[::4, ::4], axis=None).statistic)
+    def with_shared(radii: Sequence[Tensor]) -> float:
+        halved = [F.avg_pool2d(radius[None], 2, ceil_mode=True)[0] for radius in radii]
+        pairs = zip(halved, shared, strict=True)
+        return float(np.mean([ranks(one[known].numpy(), other[known].numpy()) for one, other in pairs]))
 
-    with_found = [ranks(*pair) for pair in zip(told, found, strict=True)]
-    return Agreement(name, float(np.mean(with_found)), ranks(told[0], -told[1]))
+    coarse = [[radius[::4, ::4].numpy() for radius in radii] for radii in (told, found)]
+    return Agreement(
+        name,
+        float(np.mean([ranks(*pair) for pair in zip(*coarse, strict=True)])),
+        ranks(coarse[0][0], -coarse[0][1]),
+        with_shared(found),
+        with_shared(told),
+    )
 
 
 def on_real_photographs(framework: Framework, data: Path) -> tuple[list[str], dict[str, list[Any]]]:
@@ -218,11 +339,13 @@ def on_real_photographs(framework: Framework, data: Path) -> tuple[list[str], di
     if scenes := sorted(path.stem.removesuffix("_fused") for path in (data / NEAR_AND_FAR).glob("*_fused.*")):
         found = [agreement(tiled, data / NEAR_AND_FAR, name) for name in tqdm(scenes, "near and far")]
         parts["near_and_far"] = [asdict(each) for each in found]
-        told, opposed = (np.mean([getattr(each, name) for each in found]) for name in ("told", "opposed"))
+        fields = ("told", "opposed", "shared_found", "shared_told")
+        told, opposed, *shared = (np.mean([getattr(each, name) for each in found]) for name in fields)
         lines += [
             f"{len(found)} scenes, focused near and far. Rank correlation of the radius told of a photograph alone",
             f"with that found by the sharp picture: {told:.3f}; told of one photograph with that of the other, the",
-            f"sign turned: {opposed:.3f}.",
+            f"sign turned: {opposed:.3f}. With the depth that both share, where it is known: of the radius found",
+            f"{shared[0]:.3f}, of the one told {shared[1]:.3f}.",
             "",
         ]
     if masked := sorted((data / MASKS).glob("*/*.jpg")):
@@ -235,7 +358,7 @@ def on_real_photographs(framework: Framework, data: Path) -> tuple[list[str], di
     return (lines, parts) if parts else ([], {})
 
 
-def page(rows: Sequence[Row], checkpoint: str, count: int) -> str:
+def page(rows: Sequence[Row], others: Sequence[Row], checkpoint: str, count: int) -> str:
     lines = [
         "# The blur that is found, and the true one",
         "",
@@ -267,12 +390,23 @@ def page(rows: Sequence[Row], checkpoint: str, count: int) -> str:
             f"{each.coc_error:.2f}",
             f"{each.coc_error_inside:.2f}",
             f"{each.effective:.1f}",
-            f"{each.explained:.1f}",
+            "" if each.explained is None else f"{each.explained:.1f}",
         ]
         for each in rows
     ]
-    table = harness.markdown(("finder", "sees beside the blurry picture", *heads), cells)
-    return "\n".join([*lines, table]) + "\n"
+    lines += [harness.markdown(("finder", "sees beside the blurry picture", *heads), cells), ""]
+    lines += [
+        "## Pictures of other kinds, and more blur",
+        "",
+        f"Found from the aligned picture; of more blur {(count + 1) // 2} scenes of 256 and 320 pixels without much",
+        "parallax, which the search knows.",
+        "",
+    ]
+    cells = [
+        [each.sees, each.finder, f"{each.correlation:.3f}", f"{each.rank_correlation:.3f}", f"{each.error:.2f}"]
+        for each in others
+    ]
+    return "\n".join([*lines, harness.markdown(("pictures", "finder", *heads[:3]), cells)]) + "\n"
 
 
 def main() -> None:
@@ -289,10 +423,11 @@ def main() -> None:
     made = list(scenes(args.scenes, args.seed))
     found = find(framework, made)
     rows = [row(finder, sees, radii, made) for (finder, sees), radii in found.items()]
+    others = conditions(framework, made, args.seed)
     checkpoint = f"Checkpoint {args.checkpoint}" if args.checkpoint else "The checkpoint in the box"
     lines, parts = on_real_photographs(framework, args.data) if args.data else ([], {})
-    text = page(rows, checkpoint, args.scenes) + "\n".join([*lines, ""])
-    harness.save("blur", rows, text, args.results, **parts)
+    text = page(rows, others, checkpoint, args.scenes) + "\n".join([*lines, ""])
+    harness.save("blur", rows, text, args.results, conditions=[asdict(each) for each in others], **parts)
 
 
 if __name__ == "__main__":

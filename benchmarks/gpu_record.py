@@ -136,5 +136,6 @@ def page(record: dict[str, Any]) -> str:
         f"# reblur_ops on {record['device']}\n\n"
         f"Driver {record['driver']}, torch {record['torch']}, CUDA {record['cuda']}, {record['date']}. Radii 1 … 7. "
         f"A copy moves {record['copy_bandwidth_gbps']:.0f} GB/s. The floor is the time to move inputs and results at "
-        f"that rate.\n\n{harness.markdown((*heads, 'extra memory, MB:'), cells)}\n"
+        f"that rate. The torch backend copies small tables to the device in each call: its times "
+        f"include that wait.\n\n{harness.markdown((*heads, 'extra memory, MB:'), cells)}\n"
     )

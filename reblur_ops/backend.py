@@ -4,7 +4,8 @@ import contextlib
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch.autograd import forward_ad
@@ -26,7 +27,31 @@ def build_info() -> dict[str, str]:
     return {**native.MODULE.build_info(), "decision": decision}
 
 
+class Architecture(NamedTuple):
+    """One of a build.
+
+    Attributes:
+        version: the compute capability.
+        specific: whether its code runs on that alone ("9.0a").
+        has_ptx: whether there is PTX, too.
+    """
+
+    version: tuple[int, int]
+    specific: bool
+    has_ptx: bool
+
+
+def parse_architectures(names: str) -> tuple[Architecture | None, ...]:
+    """Architectures as in TORCH_CUDA_ARCH_LIST, such as "7.5;9.0a;12.0+PTX"; None for a name ("Ampere")."""
+    parsed = (re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", name) for name in names.replace(" ", ";").split(";"))
+    return tuple(
+        None if found is None else Architecture((int(found[1]), int(found[2])), found[3] == "a", found[4] is not None)
+        for found in parsed
+    )
+
+
 _ARCHITECTURES = build_info().get("cuda_architectures", "")
+_PARSED = parse_architectures(_ARCHITECTURES)  # once, as torch.compile of Torch 2.11 cannot follow the parsing
 _NATIVE_DEVICES: tuple[str, ...] = ()
 if native.MODULE is not None:
     _NATIVE_DEVICES = ("cpu", "cuda") if _ARCHITECTURES else ("cpu",)
@@ -80,13 +105,19 @@ def select(*tensors: torch.Tensor) -> str:
             raise RuntimeError(f"backend 'native' cannot answer on {device}: {_obstacle(device)}")
         if _forced != "native":
             return _forced
-    if torch.compiler.is_compiling():
-        return "native" if runs_native else "torch"
+    if torch.compiler.is_compiling():  # which cannot look at a tensor's tangent
+        return "native" if runs_native and forward_ad._current_level < 0 else "torch"
     if not runs_native:
         _warn_once(device)
         return "torch"
     # An operator of a library has no forward-mode derivative, and would drop the tangent without a word.
-    return "torch" if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors) else "native"
+    return "torch" if any(_has_tangent(tensor) for tensor in tensors) else "native"
+
+
+def _has_tangent(tensor: torch.Tensor) -> bool:
+    while torch._C._functorch.is_batchedtensor(tensor):  # of which `unpack_dual` knows nothing
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def explain_backend(device: torch.device | str = "cpu") -> str:
@@ -114,27 +145,22 @@ def _cuda_obstacle(device: torch.device) -> str:
     properties = torch.cuda.get_device_properties(device)
     capability = (properties.major, properties.minor)
     if capability not in _holds_code:
-        _holds_code[capability] = holds_code_for(capability, _ARCHITECTURES)
+        _holds_code[capability] = holds_code_for(capability, _PARSED)
     if _holds_code[capability]:
         return ""
     return f"the compiled module has no code for {properties.name}, sm_{properties.major}{properties.minor}"
 
 
-def holds_code_for(capability: tuple[int, int], architectures: str) -> bool:
+def holds_code_for(capability: tuple[int, int], architectures: Sequence[Architecture | None]) -> bool:
     """Whether a build runs on a GPU of a compute capability.
 
-    Machine code runs on its major version from its minor on, or on its own version alone ("a"); PTX is compiled for
-    every GPU that is as new.
-
-    Args:
-        architectures: as in TORCH_CUDA_ARCH_LIST, such as "7.5;9.0a;12.0+PTX". Names of families ("Ampere") are taken
-            to fit.
+    Machine code runs on its major version from its minor on, or on its own version alone; PTX is compiled for every GPU
+    that is as new. One that is not known is taken to fit.
     """
-    for name in architectures.replace(" ", ";").split(";"):
-        parsed = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", name)
-        if parsed is None:
+    for architecture in architectures:
+        if architecture is None:
             return True
-        version, specific, has_ptx = (int(parsed[1]), int(parsed[2])), parsed[3] == "a", parsed[4] is not None
+        version, specific, has_ptx = architecture
         if version == capability or (has_ptx and not specific and version < capability):
             return True
         if not specific and version[0] == capability[0] and version[1] < capability[1]:

@@ -3,6 +3,7 @@
 import itertools
 import numbers
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -10,6 +11,7 @@ from reblur_ops.geometry import MAX_ANALYTIC_RADIUS, MAX_RADIUS
 from reblur_ops.options import DIRECTIONS, PADDINGS
 
 MAX_SLACK = 8  # pixels
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -44,8 +46,14 @@ def _tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.dim() != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
+    _floating_point(name, value)
+
+
+def _floating_point(name: str, value: torch.Tensor) -> None:
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
+    if value.dtype not in DTYPES:
+        raise TypeError(f"{name} must be float32, float64, float16 or bfloat16, got {value.dtype}")
 
 
 # Asked once, here: torch.compile of Torch 2.10 cannot trace the question.
@@ -59,6 +67,11 @@ def autocasting(device: torch.device) -> bool:
     return device.type in _AUTOCAST_DEVICES and torch.is_autocast_enabled(device.type)
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which autocast is off for a device."""
+    return torch.autocast(device.type, enabled=False) if autocasting(device) else nullcontext()
+
+
 def _same(name: str, tensor: torch.Tensor, like_name: str, like: torch.Tensor) -> None:
     if tensor.shape[0] != like.shape[0] or tensor.shape[2:] != like.shape[2:]:
         raise ValueError(
@@ -67,7 +80,8 @@ def _same(name: str, tensor: torch.Tensor, like_name: str, like: torch.Tensor) -
         )
     if tensor.device != like.device:
         raise ValueError(f"{name} must be on the device of {like_name}, {like.device}, got {tensor.device}")
-    if tensor.dtype != like.dtype and not autocasting(like.device):
+    # Autocast makes all of them float32, but leaves float64 as it is.
+    if tensor.dtype != like.dtype and (torch.float64 in (tensor.dtype, like.dtype) or not autocasting(like.device)):
         raise TypeError(f"{name} must have the dtype of {like_name}, {like.dtype}, got {tensor.dtype}")
 
 
@@ -123,7 +137,7 @@ def cost_volume(
             raise TypeError(f"{name} must have the dtype of image, {image.dtype}, got {tensor.dtype}")
     if isinstance(slack, bool) or not isinstance(slack, numbers.Integral) or not 0 <= int(slack) <= MAX_SLACK:
         raise ValueError(f"slack must be an integer from 0 to {MAX_SLACK}, got {slack!r}")
-    if cell not in (1, 2):
+    if isinstance(cell, bool) or not isinstance(cell, numbers.Integral) or int(cell) not in (1, 2):
         raise ValueError(f"cell must be 1 or 2, got {cell!r}")
     if image.shape[2] % cell or image.shape[3] % cell:
         raise ValueError(f"height and width must be multiples of cell, {cell}, got {tuple(image.shape[2:])}")
@@ -148,8 +162,7 @@ def scalar_map(name: str, value: object, image: torch.Tensor) -> torch.Tensor:
         )
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a number or a torch.Tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {value.dtype}")
+    _floating_point(name, value)
     count, channels, height, width = image.shape
     shape = tuple(value.shape)
     if shape in ((), (1,), (count,)):
@@ -172,16 +185,31 @@ def _map_shape(image: torch.Tensor) -> tuple[int, int, int, int]:
     return (image.shape[0], 1, image.shape[2], image.shape[3])
 
 
-def no_functional_gradient() -> None:
-    """Raise RuntimeError under `torch.func.grad`, `vjp` and `jacrev`, of which the native kernels know nothing."""
+def in_functional_gradient() -> bool:
+    """Whether this is called within `torch.func.grad`, `vjp` or `jacrev`, as far as a compiler does not ask."""
     if torch.compiler.is_compiling() or not torch._C._functorch.maybe_current_level():
-        return
+        return False
     stack = torch._C._functorch.get_interpreter_stack() or []
-    if any(level.key() == torch._C._functorch.TransformType.Grad for level in stack):
+    return any(level.key() == torch._C._functorch.TransformType.Grad for level in stack)
+
+
+def no_functional_gradient(*tensors: torch.Tensor) -> None:
+    """Raise RuntimeError under `torch.func.grad`, `vjp` and `jacrev` of any of these tensors, of which the native
+    kernels know nothing.
+    """
+    if in_functional_gradient() and any(_has_functional_gradient(tensor) for tensor in tensors):
         raise RuntimeError(
             "the native kernels have no torch.func.grad, vjp or jacrev: use torch.autograd, or call it within "
             'reblur_ops.use_backend("torch")'
         )
+
+
+def _has_functional_gradient(tensor: torch.Tensor) -> bool:
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if torch._C._functorch.is_gradtrackingtensor(tensor) and tensor.requires_grad:
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return False
 
 
 def parameter_map(name: str, parameter: torch.Tensor, channels: tuple[int, int]) -> None:
@@ -198,8 +226,7 @@ def vectors(name: str, values: object, channels: tuple[int, int] | None) -> None
     """Check the parameters of P pixels: (P,), or (P, C) with that many channels, at least and at most."""
     if not isinstance(values, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(values).__name__}")
-    if not values.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {values.dtype}")
+    _floating_point(name, values)
     if channels is None:
         if values.dim() != 1:
             raise ValueError(f"{name} must have shape (P,), got {tuple(values.shape)}")
@@ -232,8 +259,7 @@ def blur(
 
 def source_weight(weight: torch.Tensor, image: torch.Tensor) -> None:
     """Check the weights of the pixels of an image that spread their values."""
-    if not weight.is_floating_point():
-        raise TypeError(f"normalize_scatter must be floating point, got {weight.dtype}")
+    _floating_point("normalize_scatter", weight)
     wanted = (image.shape[0], 1, *image.shape[2:])
     if weight.shape != wanted:
         raise ValueError(f"normalize_scatter must be (N, 1, H, W) like image, {wanted}, got {tuple(weight.shape)}")
@@ -243,7 +269,8 @@ def source_weight(weight: torch.Tensor, image: torch.Tensor) -> None:
 
 def _padding(padding: str, image: torch.Tensor, radius: int) -> None:
     choice("padding", padding, PADDINGS)
-    if padding == "reflect" and image.numel() and min(image.shape[2:]) <= radius:
+    empty = 0 in (image.shape[0], *image.shape[2:])
+    if padding == "reflect" and not empty and min(image.shape[2:]) <= radius:
         raise ValueError(
             f"padding 'reflect' needs an image larger than the largest radius, {radius}, "
             f"in height and width, got {tuple(image.shape[2:])}"

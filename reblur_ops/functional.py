@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -46,11 +45,12 @@ def reblur(
     The gather is the reblurring module of "Reblurring-Guided Single Image Defocus Deblurring" (arXiv 2409.17792). With
     weights that sum to one, it keeps brightness away from the border.
 
-    Differentiable in image, seeds and weights; each gradient is computed only if it is needed. Results and gradients
-    repeat bit for bit, whatever the number of threads. Second derivatives and forward mode are there, too, computed in
-    pure PyTorch, at its cost in time and memory; third derivatives and `torch.func.grad` only with
+    Differentiable in image, seeds and weights; each gradient is computed only if it is needed. Native results and
+    gradients repeat bit for bit, whatever the number of threads. Second derivatives and forward mode are there, too,
+    computed in pure PyTorch, at its cost in time and memory; third derivatives and `torch.func.grad` only with
     `use_backend("torch")`. `torch.func.vmap` runs natively. Under autocast it computes in float32 and
-    returns that; natively, seeds and weights of 16 bits are read as they are.
+    returns that, of any mix of dtypes but float64, which stays; natively, seeds and weights of 16 bits are read as they
+    are.
 
     Args:
         image: (N, C, H, W), floating point, any C and any strides.
@@ -201,7 +201,7 @@ def radial_blur(
     Args:
         image: (N, C, H, W), floating point, any C and any strides.
         profile: (N, R+1, H, W), R from 1 to 15. For "sum" its sum over the taps must not be 0: such a pixel becomes NaN
-            or infinite.
+            or infinite. For "softmax" the outermost value may be -∞, which leaves that ring out.
         normalize: "softmax", "sum" or "none".
         support: what is beyond d = R in the (2R + 1)² window. "disk": left out. "square": f = 0, which matters for
             "softmax", where such a corner tap weighs e⁰.
@@ -300,7 +300,7 @@ def cost_volume(
     if name == "native" and image.device.type in ("cpu", "meta"):
         return torch.ops.reblur_ops.cost_volume(image, target, bank, reach, slack, cell, root, padding)
     compute = reference.cost_volume if name == "reference" else torch_backend.cost_volume
-    with torch.autocast(image.device.type, enabled=False) if checks.autocasting(image.device) else nullcontext():
+    with checks.without_autocast(image.device):
         return compute(image, target, bank, reach, slack, cell, root, padding)
 
 
@@ -319,7 +319,7 @@ def _blur_by_map(
         checks.blur(image, name, values, radius, padding, direction, normalize_scatter)
         return _blur(image, values, None, kernel, padding, direction, normalize_scatter)
     shape = image.shape
-    apart = [tensor.reshape(-1, 1, *shape[2:]) for tensor in (image, values)]
+    apart = [tensor.flatten(0, 1).unsqueeze(1) for tensor in (image, values)]
     if isinstance(normalize_scatter, Tensor):
         checks.source_weight(normalize_scatter, image)
         normalize_scatter = normalize_scatter.repeat_interleave(shape[1], dim=0)
@@ -337,16 +337,19 @@ def _blur(
     normalize_scatter: bool | Tensor,
 ) -> Tensor:
     """Run a blur after its checks: backend, autocast, direction."""
-    name = backend.select(image, parameters, *(() if weights is None else (weights,)))
+    tensors = [tensor for tensor in (image, parameters, weights, normalize_scatter) if isinstance(tensor, Tensor)]
+    name = backend.select(*tensors)
     if name == "native":
-        checks.no_functional_gradient()
+        checks.no_functional_gradient(*tensors)
     if checks.autocasting(image.device):
         with torch.autocast(image.device.type, enabled=False):
             image = _autocast(image)
             if not (name == "native" and _reads_as_they_are(image, parameters, weights)):
                 parameters, weights = _autocast(parameters), None if weights is None else _autocast(weights)
-            return _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
-    return _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
+            blurred = _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
+    else:
+        blurred = _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
+    return blurred.contiguous()
 
 
 def _directed(
@@ -472,7 +475,7 @@ def blur_radius(
         seeds, weights, radii, support: as for `reblur`. Weights that sum to 0 give NaN or Inf at that pixel.
 
     Returns:
-        (N, 1, H, W), from 0 to √2·R for weights that are not negative. Differentiable.
+        (N, 1, H, W), from 0 to √2·R for weights that are not negative; float32 under autocast. Differentiable.
 
     Raises:
         TypeError, ValueError: as `reblur`.
@@ -487,12 +490,13 @@ def blur_radius(
     )
     taps = kernel.new_tensor([[1, k.squared_distance] for k in distance_classes(values[-1])])
     taps = taps * kernel.new_tensor([[k.multiplicity] for k in distance_classes(values[-1])])
-    total, second_moment = torch.einsum("nkhw,km->mnhw", kernel, taps)
+    with checks.without_autocast(kernel.device):
+        total, second_moment = torch.einsum("nkhw,km->mnhw", kernel, taps)
     variance = (second_moment / total).unsqueeze(1)
     # Twice `where`: the root's gradient is infinite at 0, and infinite times 0 is not 0.
     blurred = variance != 0
     radius = torch.where(blurred, torch.where(blurred, variance, 1).sqrt(), 0)
-    return radius.to(seeds.dtype) if half else radius
+    return radius.to(seeds.dtype) if half and not checks.autocasting(seeds.device) else radius
 
 
 def kernel_image(
@@ -504,6 +508,8 @@ def kernel_image(
     support: Support = "square",
 ) -> Tensor:
     """The kernels at some pixels as pictures.
+
+    Waits for the device to know that the pixels lie within the maps, and keeps `torch.compile` from one graph.
 
     Args:
         seeds, weights, radii, support: as for `reblur`.
@@ -519,6 +525,8 @@ def kernel_image(
     values = checks.radii_tuple(radii)
     checks.maps(seeds, weights, values)
     index = torch.as_tensor(pixels, device=seeds.device)
+    if isinstance(pixels, Sequence) and not len(pixels):
+        index = index.reshape(0, 3).long()
     if index.dim() != 2 or index.shape[1] != 3:
         raise ValueError(f"pixels must have shape (P, 3), each row (n, y, x), got {tuple(index.shape)}")
     if index.is_floating_point() or index.dtype == torch.bool:

@@ -29,7 +29,7 @@ def coc_radius(
 
     Args:
         depth: z, of any shape, floating point: the distance from the lens, > 0. Infinity is far away.
-        focus: s, the distance in focus, > focal_length.
+        focus: s, the distance in focus, > focal_length. It may be infinite, too.
         aperture: A, the diameter of the entrance pupil: focal length divided by f-number.
         focal_length: f, > 0.
         pixel_pitch: the distance from pixel to pixel on the sensor, > 0.
@@ -43,18 +43,22 @@ def coc_radius(
     """
     if not isinstance(depth, Tensor) or not depth.is_floating_point():
         raise TypeError(f"depth must be a floating point torch.Tensor, got {getattr(depth, 'dtype', type(depth))}")
-    numbers_given = {"aperture": aperture, "focal_length": focal_length, "pixel_pitch": pixel_pitch, "focus": focus}
-    for name, value in numbers_given.items():
+    check_numbers(aperture=aperture, focal_length=focal_length, pixel_pitch=pixel_pitch, focus=focus)
+    if not isinstance(focus, Tensor) and not isinstance(focal_length, Tensor) and focus <= focal_length:
+        raise ValueError(f"focus must be farther than the focal length, {focal_length}, got {focus}")
+    # With s/(s - f) as 1/(1 - f/s), and |z - s|/(z s) as |1/s - 1/z|: either distance may be infinite.
+    return aperture * focal_length / (1 - focal_length / focus) * (1 / focus - 1 / depth).abs() / (2 * pixel_pitch)
+
+
+def check_numbers(**lengths: float | Tensor) -> None:
+    """Check an aperture, which may be 0, and other lengths, which may not; values in tensors are not looked at."""
+    for name, value in lengths.items():
         if isinstance(value, Tensor):
             continue
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise TypeError(f"{name} must be a number or a torch.Tensor, got {value!r}")
         if not (value >= 0 if name == "aperture" else value > 0):
             raise ValueError(f"{name} must be {'>= 0' if name == 'aperture' else '> 0'}, got {value}")
-    if not isinstance(focus, Tensor) and not isinstance(focal_length, Tensor) and focus <= focal_length:
-        raise ValueError(f"focus must be farther than the focal length, {focal_length}, got {focus}")
-    # |z - s| / z, as |1 - s/z|, which an infinite depth survives.
-    return aperture * focal_length / (focus - focal_length) * (1 - focus / depth).abs() / (2 * pixel_pitch)
 
 
 def defocus(

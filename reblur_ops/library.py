@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reblur_ops import torch_backend
+from reblur_ops import checks, torch_backend
 from reblur_ops.families import Kernel
 
 _library = torch.library.Library("reblur_ops", "DEF")
@@ -161,13 +161,14 @@ def _second(
     The computation starts from copies: what the tensors themselves come from, perhaps one from the other, is not its
     business.
     """
-    with torch.enable_grad():
+    # Autocast, which the caller of backward may have on, would take the digits of float32.
+    with torch.enable_grad(), checks.without_autocast(grad_output.device):
         tensors = [None if t is None else t.detach().requires_grad_() for t in (grad_output, *inputs)]
         wanted = [t for t, need in zip(tensors[1:], needed, strict=True) if need and t is not None]
         first = torch.autograd.grad(function(*tensors[1:]), wanted, tensors[0], create_graph=True)
-    incoming = [gradient for gradient, need in zip(grad_gradients, needed, strict=True) if need]
-    of = [t for t, need in zip(tensors, ctx.needs_input_grad, strict=False) if need and t is not None]
-    second = torch.autograd.grad(first, of, incoming, allow_unused=True)
+        incoming = [gradient for gradient, need in zip(grad_gradients, needed, strict=True) if need]
+        of = [t for t, need in zip(tensors, ctx.needs_input_grad, strict=False) if need and t is not None]
+        second = torch.autograd.grad(first, of, incoming, allow_unused=True)
     if torch.is_grad_enabled():
         second = _OnlyTwice.apply(second, *ctx.saved_tensors, *grad_gradients)  # type: ignore[no-untyped-call]
     results = iter(second)

@@ -16,7 +16,7 @@ from reblur_ops.functional import (
     reblur,
 )
 from reblur_ops.geometry import MAX_ANALYTIC_RADIUS, MAX_RADIUS
-from reblur_ops.lens import defocus
+from reblur_ops.lens import check_numbers, defocus
 from reblur_ops.options import (
     DIRECTIONS,
     LENS_KERNELS,
@@ -31,6 +31,14 @@ from reblur_ops.options import (
 )
 
 
+def _check_normalization(normalize_scatter: object, direction: str) -> None:
+    if not isinstance(normalize_scatter, bool):
+        kind = type(normalize_scatter).__name__
+        raise TypeError(f"normalize_scatter must be a bool in a module, which keeps no maps, got {kind}")
+    if normalize_scatter and direction != "scatter":
+        raise ValueError(f"normalize_scatter needs direction 'scatter', got {direction!r}")
+
+
 class _Blur(torch.nn.Module):
     """Base of the modules: padding, direction and the normalisation of a scatter."""
 
@@ -38,8 +46,7 @@ class _Blur(torch.nn.Module):
         super().__init__()
         checks.choice("padding", padding, PADDINGS)
         checks.choice("direction", direction, DIRECTIONS)
-        if normalize_scatter and direction != "scatter":
-            raise ValueError("normalize_scatter needs direction 'scatter', got 'gather'")
+        _check_normalization(normalize_scatter, direction)
         self.padding: Padding = padding
         self.direction: Direction = direction
         self.normalize_scatter = normalize_scatter
@@ -250,6 +257,9 @@ class Defocus(torch.nn.Module):
         checks.choice("kernel", kernel, LENS_KERNELS)
         checks.choice("padding", padding, PADDINGS)
         checks.choice("direction", direction, DIRECTIONS)
+        if normalize_scatter is not None:
+            _check_normalization(normalize_scatter, direction)
+        check_numbers(aperture=aperture, focal_length=focal_length, pixel_pitch=pixel_pitch)
         self.aperture, self.focal_length, self.pixel_pitch = aperture, focal_length, pixel_pitch
         self.max_radius = checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)
         self.kernel: LensKernel = kernel

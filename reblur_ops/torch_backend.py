@@ -1,17 +1,20 @@
 """The operators in pure PyTorch: class sums by fixed 0/1 convolutions, then a dot product per pixel.
 
 For machines where nothing was compiled, and for export. Same results as the native kernels to rounding, and every
-derivative that PyTorch has.
+derivative that PyTorch has. On a GPU rounding is that of its convolutions: ten bits where
+`torch.backends.cudnn.allow_tf32` is on, as it is by default.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from reblur_ops import checks
 from reblur_ops.families import Kernel
 from reblur_ops.geometry import MAX_RADIUS, DistanceClass, class_map, distance_classes, interpolation
 from reblur_ops.reference import clamped, compared_shape, displaced_errors, pad, unblurred, unpad
@@ -48,12 +51,12 @@ def scatter(image: Tensor, parameters: Tensor, weights: Tensor | None, kernel: K
     # The filters are 0 where a class has no tap, and 0 · NaN is NaN: weights that are not finite spoil their own taps,
     # which the filters tell, and not the window of the largest radius.
     finite = weights_of_class.detach().isfinite()
-    spoilt = F.conv_transpose2d((~finite).to(image.dtype), filters) > 0
+    spoilt = F.conv_transpose2d((~finite).to(image.dtype), filters) > 0.5  # a sum of ones, however it is computed
     weights_of_class = torch.where(finite, weights_of_class, 0)
     spread = (image.unsqueeze(2) * weights_of_class.unsqueeze(1)).reshape(n * c, -1, h, w)
     canvas = F.conv_transpose2d(spread, filters).view(n, c, h + 2 * r, w + 2 * r)
     # NaN is added, so that the gradients of the other pixels pass.
-    return unpad(canvas + torch.where(spoilt, math.nan, 0), r, padding)
+    return unpad(canvas + torch.where(spoilt, math.nan, 0).to(canvas.dtype), r, padding)
 
 
 def class_weights(parameters: Tensor, weights: Tensor | None, kernel: Kernel) -> Tensor:
@@ -147,7 +150,10 @@ def _interpolated(profile: Tensor, rings: list[int], fractions: list[float]) -> 
     ring = torch.tensor(rings, device=profile.device)
     # The farther neighbour's share is 0 where the distance is an integer; `clamp` keeps its index inside.
     farther = (ring + 1).clamp(max=profile.shape[1] - 1)
-    return torch.lerp(profile[:, ring], profile[:, farther], profile.new_tensor(fractions)[:, None, None])
+    near, far = profile.index_select(1, ring), profile.index_select(1, farther)
+    share = profile.new_tensor(fractions)[:, None, None]
+    # 0 · ∞ is NaN: a profile may be -∞ where there shall be no tap.
+    return torch.where(share == 0, near, (1 - share) * near + share * far)
 
 
 def _softmax_kernel(profile: Tensor, support: str) -> Tensor:
@@ -164,7 +170,7 @@ def _softmax_kernel(profile: Tensor, support: str) -> Tensor:
     kernel = logits.softmax(dim=1) / log_taps.exp()
     if support == "disk":
         kernel = F.pad(kernel, (0, 0, 0, 0, 0, 1))
-    return kernel[:, torch.tensor(entries, device=profile.device)]
+    return kernel.index_select(1, torch.tensor(entries, device=profile.device))
 
 
 def _seeds(seeds: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
@@ -186,7 +192,7 @@ def _radial(profile: Tensor, kernel: Kernel) -> Tensor:
         within = [cls for cls in distance_classes(kernel.radius) if cls.squared_distance <= kernel.radius**2]
         values = _normalised(values, tuple(within))
     # The taps beyond the disk are 0, even where the sum is not finite.
-    return F.pad(values, (0, 0, 0, 0, 0, 1))[:, torch.tensor(entries, device=profile.device)]
+    return F.pad(values, (0, 0, 0, 0, 0, 1)).index_select(1, torch.tensor(entries, device=profile.device))
 
 
 # ---- Families given by a formula ----
@@ -207,9 +213,11 @@ def _analytic(parameters: Tensor, kernel: Kernel, classes: tuple[DistanceClass, 
 
 def _by_row(row: Callable[..., tuple[Tensor, ...]], image: Tensor, parameters: Tensor, radius: int) -> list[Tensor]:
     """The sums over b = 0 … radius of row(image, parameters, b), with memory for one of them."""
+    # Hooks on what is saved, by which memory is kept low, are unknown to torch.func.grad.
+    run = row if checks.in_functional_gradient() else partial(checkpoint, row, use_reentrant=False)
     totals: list[Tensor] = []
     for b in range(radius + 1):
-        terms = checkpoint(row, image, parameters, b, use_reentrant=False)
+        terms = run(image, parameters, b)
         totals = [t + term for t, term in zip(totals, terms, strict=True)] if totals else list(terms)
     return totals
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import reblur_ops
 from benchmarks import (
     alignment,
     blur,
@@ -28,6 +29,7 @@ from benchmarks import (
     limit,
     operator,
     pictures,
+    sanitized,
     search,
     startup,
     synthesis,
@@ -106,6 +108,7 @@ def test_a_row_that_fails_is_told_and_the_next_one_is_measured(tmp_path, monkeyp
 
     record = gpu_record.Record(FINGERPRINT, tmp_path)
     record.bandwidth(lambda: 5.0)
+    monkeypatch.setattr(reblur_ops, "backends", lambda: {"native": ("cpu", "cuda")})
     monkeypatch.setattr(gpu, "plan", lambda names: planned)
     monkeypatch.setattr(gpu, "check", run)
     monkeypatch.setattr(gpu, "problem", lambda op, shape, dtype, device: run(op, shape, dtype))
@@ -121,6 +124,7 @@ def test_a_row_that_fails_is_told_and_the_next_one_is_measured(tmp_path, monkeyp
 def test_measuring_ends_with_its_time(tmp_path, monkeypatch, capsys):
     record = gpu_record.Record(FINGERPRINT, tmp_path)
     record.bandwidth(lambda: 5.0)
+    monkeypatch.setattr(reblur_ops, "backends", lambda: {"native": ("cpu", "cuda")})
     monkeypatch.setattr(gpu_record.Record, "this_device", lambda folder: record)
     assert gpu.measure(-1.0)
     assert record.rows == []
@@ -132,6 +136,37 @@ def test_a_step_of_the_gpu_benchmark_is_bounded(capsys):
     assert gpu.LIMITS.keys() == gpu.STEPS.keys()
     assert not gpu.command([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
     assert "ended after" in capsys.readouterr().out
+
+
+def test_what_a_bounded_step_has_started_ends_with_it(tmp_path):
+    late = tmp_path / "late"
+    child = f"import pathlib, time; time.sleep(4); pathlib.Path({str(late)!r}).touch()"
+    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    assert not gpu.command([sys.executable, "-c", parent], 2.0)
+    time.sleep(4)
+    assert not late.exists()
+
+
+@pytest.mark.skipif("cuda" in reblur_ops.backends().get("native", ()), reason="the kernels are there")
+def test_without_kernels_nothing_passes_on_a_gpu(tmp_path, monkeypatch, capsys):
+    """Tests that are all skipped, and rows that all fail, would pass for a result."""
+    monkeypatch.setattr(gpu_record.Record, "this_device", lambda folder: pytest.fail("a record was begun"))
+    assert not gpu.measure(60.0, tmp_path)
+    assert not gpu.test(60.0)
+    assert capsys.readouterr().out.count("has no CUDA kernels") == 2
+
+
+def test_what_the_sanitizers_see_runs():
+    sanitized.run("cpu")
+
+
+def test_a_build_that_fails_ends_the_run(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "STEPS", {"build": lambda seconds: False, "test": lambda seconds: pytest.fail("tested")})
+    monkeypatch.setattr(sys, "argv", ["gpu", "--only", "build", "test"])
+    with pytest.raises(SystemExit, match="failed: build"):
+        gpu.main()
+    assert "test: not run" in capsys.readouterr().out
 
 
 def test_the_gpu_is_busy_until_the_host_has_enqueued_a_call():

@@ -197,12 +197,18 @@ def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
     return table.to(device), torch.tensor(fractions, dtype=torch.float32, device=device)
 
 
+@cache
+def _radii(radii: tuple[int, ...], device: torch.device) -> Tensor:
+    """On the device: a copy waits for it, and would be timed."""
+    return torch.tensor(radii, dtype=torch.int32, device=device)
+
+
 class _Reblur(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, seeds: Tensor, weights: Tensor, radii: tuple[int, ...]) -> Tensor:
         n, channels, height, width = image.shape
         output = torch.empty_like(image)
-        radii_tensor = torch.tensor(radii, dtype=torch.int32, device=image.device)
+        radii_tensor = _radii(radii, image.device)
         grid = (math.ceil(width / BLOCK), height, n)
         forward_kernel[grid](
             image, seeds, weights, output, *_tables(image.device), radii_tensor, seeds.shape[1], height, width,

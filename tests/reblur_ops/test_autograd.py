@@ -133,6 +133,18 @@ def test_autocast_computes_in_float32(backend):
         assert torch.equal(weights, reblur_ops.tap_weights(*(t.float() for t in mixed[1:])))
         with pytest.raises(TypeError, match="seeds must have the dtype of image"):
             reblur_ops.reblur(*mixed)
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(TypeError, match=r"image, torch\.float64"):
+            reblur_ops.reblur(p.image.double(), p.seeds, p.weights)
+
+
+def test_autocast_leaves_the_radius_its_digits():
+    p = problem()
+    seeds, softmax = p.seeds.float(), p.weights.softmax(1).float()
+    for weights in (softmax, softmax.bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16):
+            radius = reblur_ops.blur_radius(seeds, weights)
+        assert radius.dtype == torch.float32
+        torch.testing.assert_close(radius, reblur_ops.blur_radius(seeds, weights.float()), rtol=1e-5, atol=0)
 
 
 @pytest.mark.native
@@ -176,14 +188,18 @@ def test_types_that_kernels_take_together():
 
 @pytest.mark.native
 @pytest.mark.parametrize("size", [(1, 300), (70, 131), (200, 40)])
-def test_repeats_bit_for_bit_whatever_the_threads(size):
+@pytest.mark.parametrize("direction", ["gather", "scatter"])
+def test_repeats_bit_for_bit_whatever_the_threads(size, direction):
     p = problem(*size, padding="replicate").to(torch.float32)
     threads = torch.get_num_threads()
     results = []
     try:
         for count in (1, 2, 3, 5, 2):
             torch.set_num_threads(count)
-            results.append(run(p, "native"))
+            leaves = [tensor.detach().requires_grad_() for tensor in p.tensors]
+            with reblur_ops.use_backend("native"):
+                output = reblur_ops.reblur(*leaves, **p.options, direction=direction)
+                results.append((output, *torch.autograd.grad(output, leaves, p.grad_output)))
     finally:
         torch.set_num_threads(threads)
     for result in results[1:]:
@@ -278,6 +294,84 @@ def test_gradients_of_each_sample_by_vmap(backend):
         reblur_ops.reblur(*leaves, radii=(2,)).square().sum().backward()
     for actual, leaf in zip(per_sample, leaves, strict=True):
         assert_close(actual, leaf.grad, torch.float64)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_forward_mode_in_the_weight_of_a_scatter(backend):
+    p = problem(6, 7)
+    weight = torch.rand(2, 1, 6, 7, dtype=torch.float64) + 0.1
+
+    def blur(weight):
+        return reblur_ops.gaussian_blur(p.image, 1.0, radius=2, direction="scatter", normalize_scatter=weight)
+
+    with reblur_ops.use_backend(backend):
+        _, derivative = torch.func.jvp(blur, (weight,), (torch.ones_like(weight),))
+        expected = (blur(weight + 1e-6) - blur(weight - 1e-6)) / 2e-6
+    torch.testing.assert_close(derivative, expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("how", ["compiled", "jvp of vmap", "vmap of jvp", "dual numbers in vmap"])
+def test_forward_mode_together_with_other_transforms(how):
+    p = problem(6, 7)
+    sigma = torch.rand(3, 2, 1, 6, 7, dtype=torch.float64) + 0.5
+
+    def blur(sigma):
+        return reblur_ops.gaussian_blur(p.image, sigma, radius=2)
+
+    def derivative(sigma):
+        return torch.func.jvp(blur, (sigma,), (torch.ones_like(sigma),))[1]
+
+    expected = torch.stack([derivative(each) for each in sigma])
+    if how == "compiled":
+        compiled = torch.compile(derivative, backend="aot_eager")
+        found = torch.stack([compiled(each) for each in sigma])
+    elif how == "jvp of vmap":
+        found = torch.func.jvp(torch.func.vmap(blur), (sigma,), (torch.ones_like(sigma),))[1]
+    elif how == "vmap of jvp":
+        found = torch.func.vmap(derivative)(sigma)
+    else:
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(sigma, torch.ones_like(sigma))
+            found = torch.autograd.forward_ad.unpack_dual(torch.func.vmap(blur)(dual)).tangent
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.native
+def test_second_derivatives_are_computed_in_float32_under_autocast():
+    def second(autocast):
+        leaves = [tensor.float().requires_grad_() for tensor in problem(6, 7).tensors]
+        first = torch.autograd.grad(reblur_ops.reblur(*leaves).square().sum(), leaves, create_graph=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return torch.autograd.grad(sum(gradient.square().sum() for gradient in first), leaves)
+
+    for found, expected in zip(second(True), second(False), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("direction", ["gather", "scatter"])
+def test_functional_gradients_of_large_radii_in_pure_pytorch(direction):
+    image, sigma = torch.rand(1, 2, 8, 9, dtype=torch.float64), torch.rand(1, 1, 8, 9, dtype=torch.float64) + 0.5
+
+    def total(sigma):
+        return reblur_ops.gaussian_blur(image, sigma, radius=16, direction=direction).square().sum()
+
+    with reblur_ops.use_backend("torch"):
+        found = torch.func.grad(total)(sigma)
+    total(sigma.requires_grad_()).backward()
+    torch.testing.assert_close(found, sigma.grad)
+
+
+@pytest.mark.native
+def test_functional_gradients_of_something_else_pass_the_native_kernels():
+    image, sigma = torch.rand(1, 2, 8, 9), torch.rand(1, 1, 8, 9)
+    factor = torch.ones(1, 2, 8, 9)
+    blurred = reblur_ops.gaussian_blur(image, sigma, radius=2)
+    found = torch.func.grad(lambda f: (f * reblur_ops.gaussian_blur(image, sigma, radius=2)).sum())(factor)
+    torch.testing.assert_close(found, blurred)
+    with pytest.raises(RuntimeError, match=r"torch\.func\.grad"):
+        torch.func.grad(lambda f: reblur_ops.gaussian_blur(f * image, sigma, radius=2).sum())(factor)
 
 
 @pytest.mark.native

@@ -153,7 +153,7 @@ print(reblur_ops.build_info()["cpu_capability"])
     ],
 )
 def test_code_for_a_gpu(capability, architectures, runs):
-    assert backend.holds_code_for(capability, architectures) == runs
+    assert backend.holds_code_for(capability, backend.parse_architectures(architectures)) == runs
 
 
 def test_a_gpu_without_code_gets_pure_pytorch(monkeypatch):
@@ -168,7 +168,7 @@ def test_a_gpu_without_code_gets_pure_pytorch(monkeypatch):
         device = torch.device("cuda:0")
 
     monkeypatch.setattr(backend, "_NATIVE_DEVICES", ("cpu", "cuda"))
-    monkeypatch.setattr(backend, "_ARCHITECTURES", "7.5;9.0+PTX")
+    monkeypatch.setattr(backend, "_PARSED", backend.parse_architectures("7.5;9.0+PTX"))
     monkeypatch.setattr(backend, "_holds_code", {})
     monkeypatch.setattr(backend, "_warned", False)
     monkeypatch.setattr(backend.native, "MODULE", backend.native)

@@ -25,6 +25,12 @@ def good():
         ("weights", lambda t: t[None], ValueError, "weights must have shape (N, C, H, W), got (1, 2, 8, 12, 14)"),
         ("image", lambda t: (t * 255).byte(), TypeError, "image must be floating point, got torch.uint8"),
         ("seeds", lambda t: t.long(), TypeError, "seeds must be floating point, got torch.int64"),
+        (
+            "image",
+            lambda t: t.to(torch.float8_e5m2),
+            TypeError,
+            "image must be float32, float64, float16 or bfloat16, got torch.float8_e5m2",
+        ),
         ("weights", lambda t: t + 0j, TypeError, "weights must be floating point, got torch.complex64"),
         ("seeds", lambda t: t[:, 1:], ValueError, f"seeds must have 35 channels for radii {R7}, got 34"),
         ("weights", lambda t: t[:, 1:], ValueError, f"weights must have 8 channels for radii {R7}, got 7"),
@@ -93,6 +99,12 @@ def test_reflect_needs_an_image_larger_than_the_radius(size):
         reblur_ops.reblur(*p.tensors, padding="reflect")
     p = problem(8, 8)
     assert reblur_ops.reblur(*p.tensors, padding="reflect").isfinite().all()
+    no_channels = torch.rand(2, 0, *size)
+    for normalize in (False, True):
+        with pytest.raises(ValueError, match=re.escape(f"got {size}")):
+            reblur_ops.disk_blur(
+                no_channels, 1.0, max_radius=20, padding="reflect", direction="scatter", normalize_scatter=normalize
+            )
 
 
 def test_radii_may_be_any_sequence_of_integers():

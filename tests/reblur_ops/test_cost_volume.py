@@ -114,6 +114,7 @@ def test_has_no_gradient():
         ({"radius": 65}, "radius must lie between 1 and 64, got 65"),
         ({"slack": 9}, "slack must be an integer from 0 to 8, got 9"),
         ({"cell": 3}, "cell must be 1 or 2, got 3"),
+        ({"cell": 1.0}, "cell must be 1 or 2, got 1.0"),
         ({"padding": "wrap"}, "padding must be one of"),
     ],
 )

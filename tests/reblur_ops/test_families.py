@@ -294,6 +294,18 @@ def test_light_spreads_from_the_blurred_and_not_into_it(backend):
     assert scattered[0, 0, 10, 14:].abs().max() == 0
 
 
+def test_a_ring_of_minus_infinity_is_left_out(backend):
+    profile = torch.randn(1, 4, 9, 10, dtype=torch.float64)
+    image = torch.rand(1, 2, 9, 10, dtype=torch.float64)
+    with reblur_ops.use_backend(backend):
+        expected = reblur_ops.radial_blur(image, torch.cat([profile[:, :3], profile[:, 3:] - 1e4], 1))
+        profile[:, 3] = -torch.inf
+        found = reblur_ops.radial_blur(image, profile.requires_grad_())
+        found.square().sum().backward()
+    torch.testing.assert_close(found, expected)
+    assert profile.grad.isfinite().all()
+
+
 def test_the_default_gaussian_radius_is_three_sigma():
     image, _ = images(30, 30, batch=1)
     for largest, radius in ((0.0, 1), (1.1, 4), (2.0, 6), (21.0, 63)):

@@ -133,11 +133,22 @@ def test_modules_are_the_functions_with_their_options_kept():
         (lambda: nn.RadialBlur("median"), "normalize must be one of"),
         (lambda: nn.RadialBlur(normalize_scatter=True), "normalize_scatter needs direction 'scatter'"),
         (lambda: nn.Defocus(1, 1, 1, max_radius=3, kernel="star"), "kernel must be one of"),
+        (lambda: nn.Defocus(-1, 1, 1, max_radius=3), "aperture must be >= 0, got -1"),
+        (
+            lambda: nn.Defocus(1, 1, 1, max_radius=3, direction="gather", normalize_scatter=True),
+            "normalize_scatter needs direction 'scatter'",
+        ),
     ],
 )
 def test_modules_refuse_options_when_they_are_made(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("weight", ["yes", torch.ones(1, 1, 3, 3)], ids=["text", "tensor"])
+def test_modules_keep_no_weights_of_pixels(weight):
+    with pytest.raises(TypeError, match="normalize_scatter must be a bool in a module"):
+        nn.Reblur(direction="scatter", normalize_scatter=weight)
 
 
 def test_the_former_name_still_answers():

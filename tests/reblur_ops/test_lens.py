@@ -29,6 +29,14 @@ def test_against_the_lens_equation():
     assert infinite.item() == pytest.approx(0.025 * 0.05 / (2 * 1.95 * 6e-6))
 
 
+def test_focused_at_infinity():
+    lens = {**LENS, "focus": math.inf}
+    depths = torch.tensor([1.0, 10.0, math.inf])
+    expected = LENS["aperture"] * LENS["focal_length"] / 2 / depths / LENS["pixel_pitch"]
+    torch.testing.assert_close(reblur_ops.coc_radius(depths, **lens), expected)
+    torch.testing.assert_close(reblur_ops.coc_radius(depths, **{**LENS, "focus": torch.tensor(math.inf)}), expected)
+
+
 def test_tensors_broadcast_and_have_gradients():
     depth = torch.rand(2, 1, 3, 4, dtype=torch.float64) + 0.5
     focus = torch.tensor([1.0, 3.0], dtype=torch.float64).view(2, 1, 1, 1)

@@ -129,6 +129,23 @@ def test_empty(backend, shape):
         assert not leaf.grad.any()
 
 
+def test_results_are_contiguous_and_of_the_dtype_of_the_image(backend):
+    p = problem(9, 10).to(torch.float32)
+    image = p.image.transpose(2, 3).contiguous().transpose(2, 3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with reblur_ops.use_backend(backend):
+            results = [
+                reblur_ops.reblur(image, p.seeds, p.weights, direction=direction) for direction in ("gather", "scatter")
+            ]
+            results += [reblur_ops.disk_blur(image, 1.5, max_radius=size, direction="scatter") for size in (3, 17)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for result in results:
+        assert result.is_contiguous()
+        assert result.dtype == torch.float32
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=str)
 @pytest.mark.parametrize("support", ["square", "disk"])
 def test_what_is_not_finite_in_a_map_spoils_its_pixel_alone(fast_backend, value, support):

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from ..core.config import to_dict
-from ..core.files import clear_parts, replacing
+from ..core.files import alone_in, clear_parts, replacing
 from ..core.parallel import processes
 from ..data import images
 from ..data.images import Array, Encoding
@@ -42,22 +42,30 @@ def align_dataset(pairs: Sequence[Pair], settings: AlignmentSettings, out: Path,
         workers: processes.
 
     Raises:
-        DataError: two pairs have one name, or pictures do not decode; OSError: it cannot be written.
+        DataError: two pairs have one name, or pictures do not decode; UserError: another call is at it; OSError: it
+            cannot be written.
     """
     names = [file_name(pair) for pair in pairs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError([f"{name} is the name of several pairs: align their sources apart" for name in repeated])
     root = out / "train_patches"
-    for folder in FOLDERS:
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        clear_parts(root / folder)
     tasks = [(pair, settings, root) for pair in pairs]
     made = 0
-    with processes(workers) as call:
-        results = call(align_file, tasks)
-        for fresh in tqdm(results, "aligning", len(tasks), unit="pair", disable=None):
-            made += fresh
+    with alone_in(out, "alignment"):
+        for folder in FOLDERS:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            clear_parts(root / folder)
+        with processes(workers) as call:
+            results = call(align_file, tasks)
+            for fresh in tqdm(results, "aligning", len(tasks), unit="pair"):
+                made += fresh
     return made
+
+
+def other_pairs(pairs: Sequence[Pair], out: Path) -> list[str]:
+    """The names of pairs that earlier calls have aligned in `out`, beside these: the layout holds them, too."""
+    known = {file_name(pair) for pair in pairs}
+    return sorted({path.stem for path in (out / "train_patches" / "alignment").glob("*.json")} - known)
 
 
 def file_name(pair: Pair) -> str:

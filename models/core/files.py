@@ -1,6 +1,7 @@
 """Files that are whole or absent, whatever happens while they are written."""
 
 import contextlib
+import errno
 import os
 import secrets
 import tempfile
@@ -8,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from .errors import UserError
 
@@ -38,6 +41,32 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path, work: str) -> Iterator[None]:
+    """Keep others, in any process, from the same work in a folder while the block runs; a process that dies lets go.
+
+    Where the file system knows no locks, others are not kept away.
+
+    Args:
+        work: what it is, for the error: "training".
+
+    Raises:
+        UserError: another is at it.
+    """
+    lock = FileLock(folder / f".{work}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{folder} is in use by another {work}: let it end, or take another folder") from error
+    except (OSError, NotImplementedError):
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 def clear_parts(folder: Path, older: float = 0.0) -> None:
     """Remove what processes that were killed within `replacing` left in a folder.
 
@@ -61,6 +90,21 @@ def writable_folder(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Find out that a folder can be written to, or made, without making it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"cannot write to {folder}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {folder}: {os.strerror(errno.EACCES)}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -139,7 +139,8 @@ def parse_source(text: str) -> Source:
         raise DataError([f"{expected}, got {split!r} in {text!r}"])
     folders = tuple(Path(part).expanduser() for part in (folder.split(",") if layout == "folders" else [folder]))
     if layout == "folders" and len(folders) != 2:
-        raise DataError([f"the layout folders takes two, folders:BLURRY,SHARP, got {text!r}"])
+        quotes = 'within a list it needs quotes: ["folders:BLURRY,SHARP"]'
+        raise DataError([f"the layout folders takes two, folders:BLURRY,SHARP, got {text!r}; {quotes}"])
     return Source(layout, folders, split or None)
 
 

@@ -93,7 +93,7 @@ def _problems_of(pair: Pair, smallest: int, truth: bool, decode: bool) -> list[s
         if expected and size != expected:
             problems.append(f"{path} is {_spelt(size)} pixels, and {pair.blurry} is {_spelt(expected)}")
         elif min(size) < smallest:
-            problems.append(f"{path} is {_spelt(size)} pixels, and must have {smallest} each way, the size of crops")
+            problems.append(f"{path} is {_spelt(size)} pixels, and must have at least {smallest} each way")
     return problems
 
 

@@ -13,6 +13,8 @@ from ..data import images
 from ..framework import Framework
 from .tiling import TiledFramework
 
+LARGEST = 16.0  # beyond 1, highlights are clipped; so far beyond, it was not 0 … 1
+
 
 def deblur(
     image: NDArray[np.uint8] | NDArray[np.float32] | str | os.PathLike[str],
@@ -33,7 +35,7 @@ def deblur(
         deeper than 8 bits.
 
     Raises:
-        TypeError, ValueError: an array of another type or shape.
+        TypeError, ValueError: an array of another type, shape or range. Values a little beyond 0 … 1 are clipped.
         ImageError: a file that does not decode.
         UserError: there is too little memory.
     """
@@ -55,7 +57,15 @@ def _as_float(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.floa
         return np.asarray(image / np.float32(255), np.float32)
     if not np.issubdtype(image.dtype, np.floating):
         raise TypeError(f"image must be uint8 or floating point of 0 … 1, got {image.dtype}")
+    if not np.isfinite(image).all() or image.max() > LARGEST:
+        raise ValueError(f"image must be finite, and of 0 … 1 where it is floating point, got {_range(image)}")
     return np.asarray(image, np.float32)
+
+
+def _range(image: NDArray[np.float32]) -> str:
+    if not np.isfinite(image).all():
+        return "NaN or infinity"
+    return f"{float(image.min()):g} to {float(image.max()):g}"
 
 
 @functools.lru_cache(maxsize=1)

@@ -60,7 +60,7 @@ class Layout:
 
     Attributes:
         tile: height and width, pixels; less at the right and at the bottom.
-        overlap: what neighbours share, pixels, at most half of the tile.
+        overlap: what neighbours share, pixels, at most three quarters of the tile.
         trim: pixels at either end of the overlap that only the other tile gives.
     """
 
@@ -72,8 +72,12 @@ class Layout:
     def of(cls, tile: int, reach: int, multiple: int) -> "Layout":
         """Tiles of about this size that start and end at multiples, with a trim of `reach`, or less in small tiles."""
         tile = max(_rounded_up(tile, multiple), 2 * multiple)
-        overlap = min(_rounded_up(2 * reach + FADE, multiple), tile // 2 // multiple * multiple)
-        return cls(tile, overlap, min(reach, (overlap - min(FADE, overlap // 2)) // 2))
+        overlap = min(_rounded_up(2 * reach + FADE, multiple), 3 * tile // 4 // multiple * multiple)
+        trim = min(reach, (overlap - min(FADE, overlap // 2, tile - overlap)) // 2)
+        # A tile has faded in before the next one does, or the weights would not sum to 1.
+        while overlap - 2 * trim > tile - overlap:
+            overlap -= multiple
+        return cls(tile, overlap, trim)
 
     def spans(self, extent: int) -> list[Span]:
         """The tiles along an axis of this many pixels."""
@@ -116,6 +120,7 @@ class TiledFramework:
         source: where the framework comes from, for errors.
 
     Raises:
+        ValueError: an option out of range.
         UserError: the deblurring network needs a blur map, and there is no network that gives one.
     """
 
@@ -131,6 +136,10 @@ class TiledFramework:
         keep_noise: bool = False,
         source: str | os.PathLike[str] = "the framework",
     ) -> None:
+        if tile is not None and tile < SMALLEST_TILE:
+            raise ValueError(f"tile must be at least {SMALLEST_TILE} pixels, got {tile}")
+        if halvings < 0:
+            raise ValueError(f"halvings must be at least 0, got {halvings}")
         if framework.deblur.map_channels and framework.blur_map is None:
             raise UserError("the framework must have a blur map network, as its deblurring network needs a map")
         self.framework = framework.to(device).eval()
@@ -156,8 +165,10 @@ class TiledFramework:
             (3, H, W), clipped to 0 … 1. Its last stride is that of channels, as image files have them.
 
         Raises:
+            TypeError, ValueError: an image of another type or shape.
             UserError: there is too little memory even for the smallest tiles, or the result is not finite.
         """
+        _check(image)
         clean = self.without_noise(image)
 
         def once(part: Tensor) -> Tensor:
@@ -246,6 +257,8 @@ class TiledFramework:
         Raises:
             UserError: the framework has no reblurring network, or there is too little memory.
         """
+        _check(deblurred)
+        _check(image)
         network = self.framework.reblur
         if network is None:
             raise UserError("the blur radius needs a reblurring network, and the framework has none")
@@ -275,6 +288,7 @@ class TiledFramework:
         Raises:
             UserError: the framework has no such map, or there is too little memory.
         """
+        _check(image)
         if not isinstance(self.framework.blur_map, BlurRadiusNet):
             raise UserError('the blur radius needs a blur map of the form "radius", and the framework has none')
         return at_scales(image, self._radius_once, self._radius_once, HALVINGS, lengths=True)
@@ -409,6 +423,14 @@ class TiledFramework:
         if height * width <= pixels:
             return max(height, width)
         return min(max(math.isqrt(int(pixels)), SMALLEST_TILE), LARGEST_TILE)
+
+
+def _check(image: Tensor) -> None:
+    if not isinstance(image, Tensor) or image.dtype != torch.float32:
+        got = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(f"the image must be a tensor of float32, got {got}")
+    if image.dim() != 3 or image.shape[0] != 3 or not image.numel():
+        raise ValueError(f"the image must have shape (3, H, W), got {tuple(image.shape)}")
 
 
 def _is_cut(image: Tensor, layout: Layout) -> bool:

@@ -6,6 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from ..alignment import AlignmentSettings, align_dataset
+from ..alignment.dataset import other_pairs
 from ..alignment.pair import FLOWS
 from ..core.errors import PROGRAM
 from ..core.files import writable_folder
@@ -55,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     except BrokenProcessPool:
         return _failed("a process was killed, perhaps for want of memory; the same command goes on", 1)
     print(f"aligned {made} pairs, {len(pairs) - made} were there already")
+    if others := other_pairs(pairs, args.out):
+        shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        print(f"notice: {args.out} holds {len(others)} other pairs, which training takes, too: {shown}")
     print(f"use them as data.train=[sdd:{args.out}] data.target=aligned")
     return 0
 

@@ -104,11 +104,12 @@ def run(args: argparse.Namespace) -> int:
         "flow": args.flow,
         "rounded": args.round,
     }
+    # Told first: a disk that is full shall not cost the work.
+    if args.json:
+        print(means_as_json(results), flush=True)
+    else:
+        both = table(means(results), means(results, blurry=True))
+        print(f"{len(results)} pictures, flow of the protocol warped: {args.flow}\n\n{both}\n\n{args.out}", flush=True)
     write_results(args.out, description, results)
     extremes.write(args.out)
-    if args.json:
-        print(means_as_json(results))
-        return 0
-    both = table(means(results), means(results, blurry=True))
-    print(f"{len(results)} pictures, flow of the protocol warped: {args.flow}\n\n{both}\n\n{args.out}")
     return 0

@@ -1,10 +1,12 @@
 """The task that exports a framework for other programs."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..checkpoints.load import DEFAULT_CHECKPOINT, load_framework
 from ..checkpoints.onnx import export_onnx
+from ..core.errors import UserError
 from ..core.files import writable_folder
 from .framework_arguments import add_trust
 
@@ -28,8 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export. The exit status."""
+    if args.onnx.is_dir():
+        raise UserError(f"--onnx names the file to write, and {args.onnx} is a folder")
     framework = load_framework(args.checkpoint, args.trust)
     writable_folder(args.onnx.absolute().parent)
+    print("exporting, which takes a minute or two", file=sys.stderr)
     export_onnx(framework, args.onnx)
     print(f"exported to {args.onnx}, {args.onnx.stat().st_size / 1e6:.1f} MB")
     return 0

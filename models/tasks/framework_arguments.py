@@ -26,7 +26,8 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
         type=integer(SMALLEST_TILE, LARGEST_TILE),
-        help="height and width of the tiles, pixels; if not given, what fits into the memory that is free",
+        help="height and width of the tiles, pixels; if not given, what fits into the memory that is free. Those "
+        "of less than 256 are smaller than what the networks see around a pixel, and change the result",
     )
     parser.add_argument(
         "--scale",

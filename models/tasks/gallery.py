@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     }
     cells = [(family, variant) for family in FAMILIES for variant in VARIANTS]
     with torch.inference_mode():
-        for family, variant in tqdm(cells, desc="gallery", disable=None):
+        for family, variant in tqdm(cells, desc="gallery"):
             blurred = family.blur(image, radius, **variant.options)
             array: Array = blurred[0].permute(1, 2, 0).cpu().numpy()
             pictures[f"{family.name}, {variant.name}"] = to_bytes(to_srgb(array))

@@ -124,6 +124,9 @@ def run(args: argparse.Namespace) -> int:
             raise DataError([f"--misalignment must be {limit}, got {settings.misalignment:g}"])
         originals = find_originals(args.photos, args.disparity)
         writable_folder(args.out)
+        if args.disparity:
+            known = sum(original.disparity is not None for original in originals)
+            print(f"disparities of {known} of {len(originals)} photographs; the others get random depth")
         for split, members in split_photographs(originals, settings).items():
             names = textwrap.shorten(", ".join(original.name for original in members), 80, placeholder=" …")
             count = settings.for_split(split).patches * len(members)

@@ -13,6 +13,7 @@ import yaml
 from ..core.config import from_dict, to_dict
 from ..data.layouts import PHOTOGRAPHS, parse_source
 from ..data.pairs import DataError
+from ..flow.load import FLOWS
 from ..flow.warping import GRIDS, INTERPOLATIONS, PADDINGS
 from ..framework import Framework, FrameworkConfig
 from ..synthesis.generator import GeneratorConfig
@@ -112,6 +113,9 @@ class AlignmentConfig:
     padding: str = "border"  # as published; or "zeros": black, which bicubic would mix into the outermost pixels
 
     def __post_init__(self) -> None:
+        _one_of("flow", self.flow, ("auto", *FLOWS))
+        if self.fallback is not None:
+            _one_of("fallback", self.fallback, tuple(FLOWS))
         _one_of("first_mask", self.first_mask, MASKS)
         _one_of("mask", self.mask, MASKS)
         _one_of("grid", self.grid, GRIDS)

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import hashlib
 import json
 import random
@@ -16,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..core.config import to_dict
+from ..core.files import alone_in, check_writable
 from ..data.layouts import load_pairs
 from ..data.pairs import DataError, Pair, hold_out
 from ..synthesis.photographs import Original
@@ -62,6 +64,7 @@ def prepare(config: TrainingConfig, processes: Processes) -> Run:
 
     Raises:
         DataError, WeightsError, ValueError, ModuleNotFoundError: what cannot be used.
+        UserError: the folder of the run cannot be made or written to.
     """
     device = processes.device
     aligner = Aligner(config.alignment, config.data.target, device)
@@ -72,6 +75,7 @@ def prepare(config: TrainingConfig, processes: Processes) -> Run:
     check_trackers(config.output)
     folder = RunFolder(Path(config.out).expanduser(), config.output.keep)
     checkpoint = processes.from_first(lambda: _find_checkpoint(folder, config))
+    processes.from_first(lambda: check_writable(folder.path))
     photographs = processes.from_first(lambda: find_photographs(config.data))
     training_pairs, validation_pairs = processes.from_first(lambda: find_pairs(config))
     if checkpoint is not None:
@@ -94,10 +98,22 @@ def train(run: Run, quiet: bool = False) -> int | None:
         The signal that ended it, None if it came to its end.
 
     Raises:
+        UserError: another training is at work in the folder.
         OSError: the folder cannot be written; checkpoints before are still there.
         NonFiniteError: see `OptimizerConfig.nonfinite`.
         DataError, ImageError: a file that was fine when it was checked no longer is.
     """
+    with contextlib.ExitStack() as held:
+
+        def hold() -> None:
+            run.folder.path.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(run.folder.path, "training"))
+
+        run.processes.from_first(hold)
+        return _train(run, quiet)
+
+
+def _train(run: Run, quiet: bool) -> int | None:
     config, processes, folder, state = run.config, run.processes, run.folder, run.state
     device = processes.device
     precision = precision_of(config.optimizer, device)

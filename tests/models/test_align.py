@@ -133,3 +133,13 @@ def test_training_takes_it_without_any_flow(data, tmp_path, monkeypatch):
     assert validation["effective_blurs"] >= 1
     assert "map_radius_correlation" in validation
     assert Framework.from_pretrained(run / "latest").blur_radius(torch.rand(1, 3, 20, 20)).shape == (1, 1, 20, 20)
+
+
+def test_pairs_of_earlier_calls_are_told(data, tmp_path, capsys):
+    out = tmp_path / "aligned"
+    assert align(data, out) == 0
+    assert "other pairs" not in capsys.readouterr().out
+    for folder in ("blur", "gt"):
+        (data / "train_patches" / folder / "p1.png").unlink()
+    assert align(data, out) == 0
+    assert "holds 1 other pairs, which training takes, too: p1" in capsys.readouterr().out

@@ -116,8 +116,8 @@ def test_everything_wrong_is_told_at_once(tmp_path):
             r"gt/broken.png does not decode",
             r"blur/short.png does not decode",
             r"gt/sizes.png is 41 × 30 pixels, and .*blur/sizes.png is 40 × 30",
-            r"blur/small.png is 30 × 5 pixels, and must have 16 each way",
-            r"gt/small.png is 30 × 5 pixels, and must have 16 each way",
+            r"blur/small.png is 30 × 5 pixels, and must have at least 16 each way",
+            r"gt/small.png is 30 × 5 pixels, and must have at least 16 each way",
         ]
     ):
         with pytest.raises(DataError, match=expected):

@@ -41,6 +41,11 @@ def test_images_of_any_size(network, tmp_path, capsys):
             np.testing.assert_allclose(deblurred, framework(image).numpy(), atol=2e-6)
 
 
+def test_a_folder_is_no_file_to_write(tmp_path, capsys):
+    assert main(["export", "--onnx", str(tmp_path)]) == 2
+    assert "--onnx names the file to write" in capsys.readouterr().err
+
+
 def test_a_framework_without_its_map_is_refused(tmp_path, capsys):
     framework = Framework(FrameworkConfig(radii=(1,), blur_map=None, deblur=DeblurConfig(options=TINY["compact"])))
     framework.save_pretrained(tmp_path / "framework")

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from models.core.files import clear_parts, replacing
+from models.core.errors import UserError
+from models.core.files import alone_in, check_writable, clear_parts, replacing
 
 
 def write(path, content):
@@ -59,3 +60,30 @@ def test_what_killed_processes_left_is_cleared_unless_it_is_fresh(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, kept.name]
     clear_parts(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+
+
+def test_one_work_at_a_time_in_a_folder(tmp_path):
+    """Also where the other is another process, which lets go when it is killed."""
+    code = (
+        "import sys, time; from pathlib import Path; from models.core.files import alone_in\n"
+        "with alone_in(Path(sys.argv[1]), 'training'): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="is in use by another training"), alone_in(tmp_path, "training"):
+            pass
+        with alone_in(tmp_path, "alignment"):
+            pass
+        other.kill()
+        other.wait()
+        with alone_in(tmp_path, "training"):
+            pass
+
+
+def test_whether_a_folder_could_be_written_to(tmp_path):
+    check_writable(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is not a folder"):
+        check_writable(tmp_path / "file" / "folder")

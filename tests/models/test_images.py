@@ -95,6 +95,19 @@ def test_lossy_formats_keep_what_they_can(tmp_path, suffix, grey):
     assert exif_of(photograph.encoding.exif) == ("A maker", pytest.approx(1 / 250), "N")
 
 
+@pytest.mark.parametrize("alpha", [False, True])
+def test_webp_that_loses_nothing_stays_so(tmp_path, alpha):
+    samples = random_samples(4 if alpha else 3, 8)
+    for name, lossless in (("a.webp", True), ("b.webp", False)):
+        Image.fromarray(samples).save(tmp_path / name, lossless=lossless, exact=True, quality=95)
+        photograph = images.read(tmp_path / name)
+        assert photograph.encoding.lossless == lossless
+        images.write(tmp_path / f"again-{name}", photograph.pixels, photograph.encoding)
+        again = images.read(tmp_path / f"again-{name}")
+        assert again.encoding.lossless == lossless
+        assert np.array_equal(again.pixels, photograph.pixels) == lossless
+
+
 def test_alpha_is_kept_by_webp_and_left_out_by_jpeg(tmp_path):
     pixels, alpha = np.full((16, 16, 3), 0.5, np.float32), np.zeros((16, 16), np.float32)
     alpha[:8] = 1

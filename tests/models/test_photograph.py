@@ -50,6 +50,8 @@ def test_the_framework_that_comes_along_is_the_default():
         (np.zeros((8, 8), np.uint8), ValueError, r"image must have shape \(H, W, 3\), got \(8, 8\)"),
         (np.zeros((3, 8, 8), np.float32), ValueError, r"image must have shape \(H, W, 3\), got \(3, 8, 8\)"),
         (np.zeros((8, 8, 3), np.int64), TypeError, "image must be uint8 or floating point of 0 … 1, got int64"),
+        (np.full((8, 8, 3), 200.0), ValueError, "image must be finite, and of 0 … 1 where .* got 200 to 200"),
+        (np.full((8, 8, 3), np.nan), ValueError, "image must be finite, .* got NaN or infinity"),
         (torch.zeros(8, 8, 3), TypeError, "image must be a file or a NumPy array, got Tensor"),
     ],
 )

@@ -47,7 +47,10 @@ def image():
     return noise * torch.linspace(0, 1, 261)
 
 
-@pytest.mark.parametrize(("tile", "reach", "multiple"), [(64, 8, 1), (100, 30, 8), (300, 100, 16), (64, 200, 8)])
+@pytest.mark.parametrize(
+    ("tile", "reach", "multiple"),
+    [(64, 8, 1), (100, 30, 8), (300, 100, 16), (64, 200, 8), (65, 139, 1), (384, 139, 16), (257, 139, 8)],
+)
 @pytest.mark.parametrize("extent", [1, 50, 64, 65, 127, 333, 1000])
 def test_weights_of_a_layout_sum_to_one(tile, reach, multiple, extent):
     layout = Layout.of(tile, reach, multiple)
@@ -60,6 +63,7 @@ def test_weights_of_a_layout_sum_to_one(tile, reach, multiple, extent):
         total[span.start : span.stop] += span.weights
     assert torch.allclose(total, torch.ones(extent), atol=1e-6)
     for before, after in itertools.pairwise(spans):
+        assert after.start - before.start >= tile // 4 - multiple, "small tiles do not take forever"
         assert (before.weights[-layout.trim :] == 0).all()
         assert (after.weights[: layout.trim] == 0).all()
 
@@ -109,6 +113,29 @@ def test_pooled_statistics_are_those_of_the_whole(network, image):
         # And they matter: a tile with its own is not what it is in the whole.
         corner = image[None, :, :96, :96]
         assert (made(corner) - made(corner, pooled)).abs().max() > 3 * AGREEMENT
+
+
+@pytest.mark.parametrize("tile", [64, 100, 144])
+def test_small_tiles_trim_what_they_can(tile):
+    """What a network sees around a pixel counts for less the farther it is: at half the trim the error is visible."""
+    reach = 100
+    assert Layout.of(tile, reach, 4).trim >= min(reach, tile // 5)
+    assert Layout.of(4 * reach, reach, 4).trim == reach
+
+
+def test_images_and_options_that_do_not_fit_are_refused(image):
+    made = framework("compact")
+    tiled = TiledFramework(made)
+    with pytest.raises(ValueError, match=r"the image must have shape \(3, H, W\), got \(1, 3, 200, 261\)"):
+        tiled.deblur(image[None])
+    with pytest.raises(TypeError, match=r"the image must be a tensor of float32, got torch\.float64"):
+        tiled.deblur(image.double())
+    with pytest.raises(TypeError, match="the image must be a tensor of float32, got ndarray"):
+        tiled.reblur(image, image.numpy())
+    with pytest.raises(ValueError, match="tile must be at least 64 pixels, got 0"):
+        TiledFramework(made, tile=0)
+    with pytest.raises(ValueError, match="halvings must be at least 0, got -1"):
+        TiledFramework(made, halvings=-1)
 
 
 def test_reblurring_in_tiles_agrees_with_the_whole(image):

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-import reblur_ops
 from models.__main__ import main
+from models.core.files import alone_in
 from models.core.weights import read_torch
 from models.data import images
 from models.data.pairs import DataError
@@ -146,7 +146,9 @@ def without_timing(record):
         ("framework.deblur.network=resnet", "framework: deblur.network must be one of compact"),
         ("framework.deblur.options.depth=3", "framework: unknown options: deblur.options.depth"),
         ("framework.blur_map=null", "framework.deblur.prior needs framework.blur_map"),
-        ("alignment.flow=magic", "alignment: flow must be one of dis, variational, pwc"),
+        ("alignment.flow=magic", "alignment.flow must be one of auto, dis, variational, pwc"),
+        ("alignment.fallback=magic", "alignment.fallback must be one of dis, variational, pwc"),
+        ("data.train=[folders:a,b]", "folders:BLURRY,SHARP, got 'folders:a'; within a list it needs quotes"),
         ("alignment.options.speed=1", 'alignment: flow "dis": got an unexpected keyword argument'),
         ("alignment.mask=black", "alignment.mask must be one of none, inside, calibration, consistency"),
         ("device=abacus", "device must be one of auto, cpu, cuda"),
@@ -281,10 +283,17 @@ def test_configurations_are_compared_but_for_what_is_free():
 
 
 def test_a_folder_that_cannot_be_written_is_named(config_file, capsys):
-    assert train(config_file, "/dev/null/run") == 1
-    told, error = capsys.readouterr().err.splitlines()
-    assert told == f"reblurring on cpu: backend {reblur_ops.explain_backend()}"
-    assert "error: cannot write to /dev/null/run" in error
+    assert train(config_file, "/dev/null/run", "data.train=[sdd:nowhere]") == 2
+    assert "error: cannot write to /dev/null/run: /dev/null is not a folder" in capsys.readouterr().err
+
+
+def test_one_training_at_a_time_in_a_folder(config_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    with alone_in(run, "training"):
+        assert train(config_file, run) == 2
+    assert f"{run} is in use by another training" in capsys.readouterr().err
+    assert not (run / "metrics.jsonl").exists()
 
 
 # What it does

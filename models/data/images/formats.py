@@ -53,6 +53,7 @@ class Encoding:
         icc: the colour profile; empty without. Pixels are in the colours of this profile, sRGB without.
         xmp: an XMP packet; empty without.
         dpi: pixels per inch, across and down; None without.
+        lossless: whether the format, which can be either, loses nothing: of WebP.
     """
 
     depth: int = 8
@@ -62,6 +63,7 @@ class Encoding:
     icc: bytes = b""
     xmp: bytes = b""
     dpi: tuple[float, float] | None = None
+    lossless: bool = False
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,21 @@ def _read(path: Path) -> Photograph:
             metadata = Metadata.from_picture(picture)
             if frames > 1:
                 metadata.dropped.append(f"only the first of its {frames} frames is read")
-        return _photograph(*samples, metadata)
+        return _photograph(*samples, metadata, _is_lossless_webp(data))
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Whether the pixels lie in a chunk VP8L, the first one or behind others (RFC 9649)."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return False
+    place = 12
+    while place + 8 <= len(data):
+        name, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        if name in (b"VP8L", b"VP8 "):
+            return name == b"VP8L"
+        # A frame of an animation holds chunks of its own, behind sixteen bytes.
+        place += 8 + (16 if name == b"ANMF" else size + size % 2)
+    return False
 
 
 def _read_size(path: Path) -> tuple[int, int]:
@@ -131,7 +145,9 @@ def _pillow_samples(picture: Image.Image) -> tuple[NDArray[np.uint8], bool, bool
     return samples[..., None] if samples.ndim == 2 else samples, target in ("L", "LA"), alpha
 
 
-def _photograph(samples: NDArray[Any], grey: bool, alpha: bool, metadata: Metadata) -> Photograph:
+def _photograph(
+    samples: NDArray[Any], grey: bool, alpha: bool, metadata: Metadata, lossless: bool = False
+) -> Photograph:
     """Make a photograph of (H, W, C) samples as stored, of any type; the last channel is opacity if `alpha`."""
     if samples.dtype in (np.uint8, np.uint16):
         depth = 8 * samples.dtype.itemsize
@@ -146,7 +162,7 @@ def _photograph(samples: NDArray[Any], grey: bool, alpha: bool, metadata: Metada
     pixels = np.ascontiguousarray(values[..., [0, 0, 0]] if grey else values[..., :3])
     opacity = np.ascontiguousarray(values[..., -1]) if alpha else None
     exif = metadata.upright(*pixels.shape[:2])
-    encoding = Encoding(depth, grey, opacity, exif, metadata.icc, metadata.xmp, metadata.dpi)
+    encoding = Encoding(depth, grey, opacity, exif, metadata.icc, metadata.xmp, metadata.dpi, lossless)
     return Photograph(pixels, encoding, tuple(metadata.dropped))
 
 

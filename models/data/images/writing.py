@@ -26,7 +26,7 @@ def write(path: Path, pixels: Array, encoding: Encoding | None = None, quality: 
     Args:
         pixels: (H, W, 3), RGB, 0 … 1.
         encoding: as remembered by `read`; 8 bits and nothing else without. A grey one gets the luma (BT.709).
-        quality: of JPEG and WebP, to 100. TIFF and PNG lose nothing.
+        quality: of JPEG and WebP, to 100. TIFF, PNG and a WebP whose encoding is lossless lose nothing.
 
     Returns:
         What of the encoding beside the pixels the format does not hold: a line each.
@@ -115,7 +115,8 @@ def _encode_pillow(samples: NDArray[Any], encoding: Encoding, suffix: str, quali
     if jpeg:
         options |= {"quality": quality, "subsampling": 0}
     elif suffix == ".webp":
-        options |= {"quality": quality}
+        # `exact` keeps the colours of what is transparent, as other formats do.
+        options |= {"lossless": True, "exact": True} if encoding.lossless else {"quality": quality}
     else:
         options |= {"compress_level": 4}  # as small as 6, the default, in little more than half the time
     data = io.BytesIO()

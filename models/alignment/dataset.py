@@ -8,7 +8,8 @@
         flow/               x and y in pixels, floating-point TIFF
         alignment/          NAME.json: by which settings, and of which contents
 
-It is the layout `sdd`, so that `sdd:OUT` with `data.target=aligned` trains on it without any flow.
+and OUT/.alignment.lock, held while a call is at work. It is the layout `sdd`, so that `sdd:OUT` with
+`data.target=aligned` trains on it without any flow.
 """
 
 import hashlib
@@ -51,6 +52,7 @@ def align_dataset(pairs: Sequence[Pair], settings: AlignmentSettings, out: Path,
     root = out / "train_patches"
     tasks = [(pair, settings, root) for pair in pairs]
     made = 0
+    out.mkdir(parents=True, exist_ok=True)
     with alone_in(out, "alignment"):
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)

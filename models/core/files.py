@@ -1,7 +1,6 @@
 """Files that are whole or absent, whatever happens while they are written."""
 
 import contextlib
-import errno
 import os
 import secrets
 import tempfile
@@ -103,8 +102,10 @@ def check_writable(folder: Path) -> None:
         there = there.parent
     if not there.is_dir():
         raise UserError(f"cannot write to {folder}: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {folder}: {os.strerror(errno.EACCES)}")
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:

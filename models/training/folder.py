@@ -18,6 +18,7 @@
         samples/step-0001000.png     a row for each of a few validation pairs
         nonfinite/           batches whose loss was not finite: step-0001000-rank-0.pt
         tensorboard/         if asked for
+        .training.lock       held while a training is at work
 
 Steps are counted in steps done. Lines of the logs past the checkpoint that a run goes on from are dropped.
 """

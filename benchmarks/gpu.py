@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ CASES = {
 SANITIZER_ENVIRONMENT = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
 
 
-def run(arguments: Sequence[str], seconds: float, capture: bool = False, **environment: str) -> tuple[int, str]:
+def run(
+    arguments: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, capture: bool = False
+) -> tuple[int, str]:
     """Run a command in the checkout; its exit status, and its output if that is captured.
 
     Raises:
@@ -69,7 +71,7 @@ def run(arguments: Sequence[str], seconds: float, capture: bool = False, **envir
     with subprocess.Popen(
         arguments,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         stdout=output,
         stderr=errors,
         text=True,
@@ -84,18 +86,19 @@ def run(arguments: Sequence[str], seconds: float, capture: bool = False, **envir
     return process.returncode, text or ""
 
 
-def command(arguments: Sequence[str], seconds: float, **environment: str) -> bool:
+def command(arguments: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> bool:
     """Run a command in the checkout, its output passed on; whether it succeeded in time."""
     print(f"$ {' '.join(arguments)}", flush=True)
     try:
-        return run(arguments, seconds, **environment)[0] == 0
+        return run(arguments, seconds, environment)[0] == 0
     except subprocess.TimeoutExpired:
         print(f"ended after {seconds:.0f} seconds")
         return False
 
 
 def build(seconds: float) -> bool:
-    return command([sys.executable, "setup.py", "-q", "build_clib", "build_ext", "--inplace"], seconds, FORCE_CUDA="1")
+    arguments = [sys.executable, "setup.py", "-q", "build_clib", "build_ext", "--inplace"]
+    return command(arguments, seconds, {"FORCE_CUDA": "1"})
 
 
 def has_kernels() -> bool:
@@ -109,7 +112,7 @@ def has_kernels() -> bool:
 
 def test(seconds: float) -> bool:
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/cuda"]
-    return has_kernels() and command(pytest, seconds, OMP_NUM_THREADS="1")
+    return has_kernels() and command(pytest, seconds, {"OMP_NUM_THREADS": "1"})
 
 
 def sanitize(seconds: float) -> bool:
@@ -126,7 +129,7 @@ def sanitized(tool: str, check: str, seconds: float) -> bool:
     program = [sys.executable, "-m", "benchmarks.sanitized"]
     arguments = [tool, "--tool", check, "--error-exitcode", "9", *program]
     try:
-        status, output = run(arguments, seconds, capture=True, **SANITIZER_ENVIRONMENT)
+        status, output = run(arguments, seconds, SANITIZER_ENVIRONMENT, capture=True)
     except subprocess.TimeoutExpired:
         print(f"compute-sanitizer {check}: not done after {seconds:.0f} seconds")
         return True

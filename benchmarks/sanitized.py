@@ -6,7 +6,7 @@ compute-sanitizer --tool memcheck python3 -m benchmarks.sanitized
 import torch
 
 import reblur_ops
-from reblur_ops.options import DIRECTIONS
+from reblur_ops.options import DIRECTIONS, Padding
 
 SIZE = (1, 2, 40, 70)  # height and width are no multiples of a tile
 
@@ -20,12 +20,13 @@ def run(device: str) -> None:
 
     for direction in DIRECTIONS:
         # The published radii, few of their own, and so many that only the largest is known when compiling.
-        for radii, padding, dtype in (
+        settings: tuple[tuple[tuple[int, ...], Padding, torch.dtype], ...] = (
             (reblur_ops.PUBLISHED_RADII, "zeros", torch.float32),
             (reblur_ops.PUBLISHED_RADII, "replicate", torch.bfloat16),
             ((2, 5, 9), "reflect", torch.float32),
             ((3, 15), "zeros", torch.float32),
-        ):
+        )
+        for radii, padding, dtype in settings:
             seeds, weights = (random(count, dtype) for count in reblur_ops.map_channels(radii))
             image = random(SIZE[1], dtype)
             reblur_ops.reblur(image, seeds, weights, radii=radii, padding=padding, direction=direction).sum().backward()

@@ -146,7 +146,8 @@ def main() -> None:
     args = parser.parse_args()
     training = Training(args.data, args.batch, torch.device(args.device))
     rows = measure(training, args.steps)
-    harness.save(f"training-throughput-{args.device}", rows, page(rows, training), args.results, args.device)
+    where = harness.environment(args.device)
+    harness.save(f"training-throughput-{args.device}", rows, page(rows, training), args.results, **where)
 
 
 if __name__ == "__main__":

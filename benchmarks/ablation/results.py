@@ -177,4 +177,4 @@ def save(study: Study, jobs: Sequence[Job], name: str, results: Path) -> None:
         "variants": [asdict(variant) for variant in study.variants],
         "blurry": {setting: [asdict(each) for each in scores] for setting, scores in blurry.items()},
     }
-    harness.save(name, rows, page(study, rows, blurry, harness.setting(device)), results, device, **more)
+    harness.save(name, rows, page(study, rows, blurry, harness.setting(device)), results, **more)

@@ -98,7 +98,7 @@ def _problem(row: Row) -> tuple[object, ...]:
     return row.op, row.pass_, row.dtype, tuple(row.shape), row.radius
 
 
-def save(name: str, rows: Sequence[Any], text: str, results: Path | None, device: str = "cpu", **more: Any) -> None:
+def save(name: str, rows: Sequence[Any], text: str, results: Path | None, **more: Any) -> None:
     """Print the page, and write <name>.json and .md, unless `results` is None.
 
     Args:
@@ -106,8 +106,7 @@ def save(name: str, rows: Sequence[Any], text: str, results: Path | None, device
         rows: dataclasses.
         text: the page, Markdown.
         results: the folder, made if need be.
-        device: "cpu" or "cuda", whichever was measured.
-        more: goes beside the rows.
+        more: goes beside the rows, or in the place of what `environment` tells of the CPU.
     """
     print(text)
     if results is None:
@@ -115,7 +114,7 @@ def save(name: str, rows: Sequence[Any], text: str, results: Path | None, device
         return
     results.mkdir(exist_ok=True, parents=True)
     records = [{key.rstrip("_"): value for key, value in asdict(row).items()} for row in rows]
-    record = {**environment(device), **more, "rows": records}
+    record = {**environment(), **more, "rows": records}
     (results / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     (results / f"{name}.md").write_text(text)
     print(f"written: {results / name}.json and .md", flush=True)

@@ -53,17 +53,15 @@ def alone_in(folder: Path, work: str) -> Iterator[None]:
         UserError: another is at it.
     """
     lock = FileLock(folder / f".{work}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"{folder} is in use by another {work}: let it end, or take another folder") from error
-    except (OSError, NotImplementedError):
-        lock = None
+    with contextlib.suppress(OSError, NotImplementedError):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(f"{folder} is in use by another {work}: let it end, or take another folder") from error
     try:
         yield
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
 
 
 def clear_parts(folder: Path, older: float = 0.0) -> None:

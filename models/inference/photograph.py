@@ -58,14 +58,9 @@ def _as_float(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.floa
     if not np.issubdtype(image.dtype, np.floating):
         raise TypeError(f"image must be uint8 or floating point of 0 … 1, got {image.dtype}")
     if not np.isfinite(image).all() or image.max() > LARGEST:
-        raise ValueError(f"image must be finite, and of 0 … 1 where it is floating point, got {_range(image)}")
+        got = f"{image.min():g} to {image.max():g}" if np.isfinite(image).all() else "NaN or infinity"
+        raise ValueError(f"image must be finite, and of 0 … 1 where it is floating point, got {got}")
     return np.asarray(image, np.float32)
-
-
-def _range(image: NDArray[np.float32]) -> str:
-    if not np.isfinite(image).all():
-        return "NaN or infinity"
-    return f"{float(image.min()):g} to {float(image.max()):g}"
 
 
 @functools.lru_cache(maxsize=1)

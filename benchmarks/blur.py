@@ -398,8 +398,8 @@ def page(rows: Sequence[Row], others: Sequence[Row], checkpoint: str, count: int
     lines += [
         "## Pictures of other kinds, and more blur",
         "",
-        f"Found from the aligned picture; of more blur {(count + 1) // 2} scenes of 256 and 320 pixels without much",
-        "parallax, which the search knows.",
+        f"Found from the aligned picture. More blur: {(count + 1) // 2} scenes of 256 and 320 pixels with little",
+        "parallax; the search looks for as much.",
         "",
     ]
     cells = [

@@ -41,6 +41,7 @@ from models.blur import blur_by, disk_rms, search_radius
 from models.blur.light import decode
 from models.blur.search import matching_costs
 from models.checkpoints.load import load_framework
+from models.evaluation.protocols import to_array
 from models.flow import load_flow, warp
 from models.framework import Framework
 from models.inference.tiling import TiledFramework
@@ -148,16 +149,11 @@ def changed(made: Sequence[Scene], change: tuple[Change, Change]) -> list[Scene]
     of_sharp, of_blurry = change
     return [
         scene._replace(
-            aligned=picture(of_sharp(tensor(scene.aligned), generator)),
-            blurry=picture(of_blurry(tensor(scene.blurry), generator)),
+            aligned=to_array(of_sharp(tensor(scene.aligned), generator)[0]),
+            blurry=to_array(of_blurry(tensor(scene.blurry), generator)[0]),
         )
         for scene in made
     ]
-
-
-def picture(image: Tensor) -> Array:
-    """(H, W, C) of (1, C, H, W)."""
-    return np.asarray(image[0].permute(1, 2, 0), np.float32)
 
 
 @torch.no_grad()

@@ -248,13 +248,18 @@ def blur(
     _tensor("image", image)
     _same(name, parameters, "image", image)
     choice("direction", direction, DIRECTIONS)
-    if normalize_scatter is not False and direction != "scatter":
-        raise ValueError("normalize_scatter needs direction 'scatter', got 'gather'")
+    normalization(normalize_scatter, direction)
     if isinstance(normalize_scatter, torch.Tensor):
         source_weight(normalize_scatter, image)
     elif not isinstance(normalize_scatter, bool):
         raise TypeError(f"normalize_scatter must be a bool or a tensor, got {type(normalize_scatter).__name__}")
     _padding(padding, image, radius)
+
+
+def normalization(normalize_scatter: object, direction: str) -> None:
+    """Check that a gather is not to be normalised, whose kernels are."""
+    if normalize_scatter is not False and direction != "scatter":
+        raise ValueError(f"normalize_scatter needs direction 'scatter', got {direction!r}")
 
 
 def source_weight(weight: torch.Tensor, image: torch.Tensor) -> None:

@@ -342,12 +342,10 @@ def _blur(
     if name == "native":
         checks.no_functional_gradient(*tensors)
     if checks.autocasting(image.device):
-        with torch.autocast(image.device.type, enabled=False):
-            image = _autocast(image)
-            if not (name == "native" and _reads_as_they_are(image, parameters, weights)):
-                parameters, weights = _autocast(parameters), None if weights is None else _autocast(weights)
-            blurred = _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
-    else:
+        image = _autocast(image)
+        if not (name == "native" and _reads_as_they_are(image, parameters, weights)):
+            parameters, weights = _autocast(parameters), None if weights is None else _autocast(weights)
+    with checks.without_autocast(image.device):
         blurred = _directed(name, image, parameters, weights, kernel, padding, direction, normalize_scatter)
     return blurred.contiguous()
 
@@ -423,9 +421,9 @@ def tap_weights(
     name = backend.select(seeds, weights)
     kernel = families.seeds(values, support)
     if checks.autocasting(seeds.device):
-        with torch.autocast(seeds.device.type, enabled=False):
-            return _tap_weights(name, _autocast(seeds), _autocast(weights), kernel)
-    return _tap_weights(name, seeds, weights, kernel)
+        seeds, weights = _autocast(seeds), _autocast(weights)
+    with checks.without_autocast(seeds.device):
+        return _tap_weights(name, seeds, weights, kernel)
 
 
 def class_weights(

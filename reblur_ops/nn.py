@@ -35,8 +35,7 @@ def _check_normalization(normalize_scatter: object, direction: str) -> None:
     if not isinstance(normalize_scatter, bool):
         kind = type(normalize_scatter).__name__
         raise TypeError(f"normalize_scatter must be a bool in a module, which keeps no maps, got {kind}")
-    if normalize_scatter and direction != "scatter":
-        raise ValueError(f"normalize_scatter needs direction 'scatter', got {direction!r}")
+    checks.normalization(normalize_scatter, direction)
 
 
 class _Blur(torch.nn.Module):

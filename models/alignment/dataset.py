@@ -8,7 +8,7 @@
         flow/               x and y in pixels, floating-point TIFF
         alignment/          NAME.json: by which settings, and of which contents
 
-and OUT/.alignment.lock, held while a call is at work. It is the layout `sdd`, so that `sdd:OUT` with
+OUT/.alignment.lock is held while a call is at work. It is the layout `sdd`, so that `sdd:OUT` with
 `data.target=aligned` trains on it without any flow.
 """
 

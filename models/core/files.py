@@ -82,11 +82,9 @@ def writable_folder(folder: Path) -> None:
     Raises:
         UserError: it cannot be made or written to.
     """
-    try:
+    with _telling(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    check_writable(folder)
 
 
 def check_writable(folder: Path) -> None:
@@ -100,8 +98,15 @@ def check_writable(folder: Path) -> None:
         there = there.parent
     if not there.is_dir():
         raise UserError(f"cannot write to {folder}: {there} is not a folder")
-    try:
+    with _telling(folder):
         tempfile.TemporaryFile(dir=there).close()
+
+
+@contextlib.contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """A block whose OSError is a UserError that names the folder."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 

@@ -117,7 +117,7 @@ def test_pooled_statistics_are_those_of_the_whole(network, image):
 
 @pytest.mark.parametrize("tile", [64, 100, 144])
 def test_small_tiles_trim_what_they_can(tile):
-    """What a network sees around a pixel counts for less the farther it is: at half the trim the error is visible."""
+    """What is trimmed is what a tile shows without its surroundings."""
     reach = 100
     assert Layout.of(tile, reach, 4).trim >= min(reach, tile // 5)
     assert Layout.of(4 * reach, reach, 4).trim == reach

@@ -50,6 +50,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Tasks of the framework.")
     parser.add_argument("--version", action=_Version)
     subparsers = parser.add_subparsers(title="tasks", metavar="task", required=True)
+    parse_rest, rest = parser.parse_args, argv
     for name, summary in TASKS.items():
         task_parser = subparsers.add_parser(name, help=summary, description=summary, formatter_class=_Help)
         # PyTorch takes seconds to import, and --help has no use for it.
@@ -61,7 +62,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             task.add_arguments(task_parser)
             task_parser.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
             task_parser.set_defaults(run=task.run, task=name)
-    args = parser.parse_args(argv)
+            parse_rest, rest = task_parser.parse_intermixed_args, argv[1:]  # key=value after an option, too
+    args = parse_rest(rest)
     for name, value in vars(args).items():
         if isinstance(value, Path):  # a shell does not expand what stands behind =
             setattr(args, name, value.expanduser())

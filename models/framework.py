@@ -19,6 +19,7 @@ from .blur.light import Light
 from .core import weights
 from .core.config import from_dict, to_dict
 from .core.files import replacing
+from .core.tensors import IMAGE_CHANNELS, check_image
 from .core.weights import WeightsError
 from .networks import (
     BlurMapNet,
@@ -72,7 +73,7 @@ class DeblurConfig:
     `DeblurConfig("own", {"class_path": "my_package.MyNet", "arguments": {"depth": 4}, "multiple": 8})`; see `OwnNet`.
     """
 
-    network: str = "compact"  # or "unet", "restormer", "own"
+    network: str = "compact"  # "compact", "unet", "restormer" or "own"
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the network, but for map_channels
     prior: bool = True  # whether it gets the blur map
     # Once it is trained: whether changes that the photograph contradicts are left out, see `networks.restraint`.
@@ -153,8 +154,12 @@ class Framework(nn.Module):
             (N, 3, H, W), clipped to 0 … 1.
 
         Raises:
+            TypeError: no tensor, or one of another type than the weights, but under autocast.
             ValueError: shapes that do not fit; or the deblurring network needs a map and there is no blur map network.
         """
+        check_image("blurry", blurry, IMAGE_CHANNELS)
+        if blurry.dtype != (own := next(self.parameters()).dtype) and not torch.is_autocast_enabled(blurry.device.type):
+            raise TypeError(f"blurry must be {own}, as the weights of the framework are, got {blurry.dtype}")
         prior, radius = self.see(blurry)
         deblurred = self.deblur(blurry, prior, pooled)
         if self.config.deblur.restrained:

@@ -29,6 +29,7 @@ from benchmarks import (
     limit,
     operator,
     pictures,
+    real,
     sanitized,
     search,
     startup,
@@ -37,8 +38,9 @@ from benchmarks import (
     training_step,
 )
 from benchmarks.rivals import taps
+from models.blur import blur_by, disk_rms
 from models.checkpoints.load import load_framework
-from models.flow import warp
+from models.flow import NoFlow, warp
 from models.framework import Framework
 from models.training.config import load_config
 from reblur_ops.geometry import distance_classes
@@ -660,3 +662,78 @@ def test_costs_that_differ_are_not_timed(monkeypatch):
     monkeypatch.setattr(search, "TOLERANCE", -1.0)
     with pytest.raises(SystemExit, match="differ"):
         search.measure(32, 2, 0, seconds=0.01)
+
+
+def half_soft():
+    """Texture, and the same with its left half soft: (96, 128, 3) each."""
+    sharp = np.random.default_rng(0).random((96, 128, 3)).astype(np.float32)
+    soft = sharp.copy()
+    soft[:, :64] = cv2.GaussianBlur(sharp, (0, 0), 3)[:, :64]
+    return soft, sharp
+
+
+def test_real_pictures_are_scored_in_and_out_of_focus_where_the_target_is_known():
+    blurry, sharp = half_soft()
+    deblurred = blurry + (sharp - blurry) / 2  # 6 dB out of focus
+    deblurred[:, 64:] += 0.01
+    blurry[:, 64:] += 0.04  # and 12 dB in focus
+    known = np.ones((96, 128), np.float32)
+    found = real.compare("set", "name", "full", blurry, deblurred, sharp, known)
+    six = 20 * np.log10(2)
+    assert found.gain_out_of_focus == pytest.approx(six, abs=0.01)
+    assert found.gain_in_focus > six + 0.5  # some places beside the edge count as in focus
+    assert found.brightness == pytest.approx(255 * (deblurred - blurry).mean(), abs=1e-3)
+    assert min(found.ssim_gain, found.haarpsi_gain) > 0
+    assert found.psnr == pytest.approx(-10 * np.log10(np.mean((blurry - sharp) ** 2)), abs=1e-3)
+    known[:, :64] = 0
+    assert real.compare("set", "name", "full", blurry, deblurred, sharp, known).gain_out_of_focus is None
+
+
+@pytest.mark.parametrize(("light", "gain"), [(0.9, 0.9), (0.5, 0.8), (2.0, 1.25)])
+def test_the_target_of_a_real_picture_has_its_exposure(light, gain):
+    _, sharp = half_soft()
+    sharp = sharp / 2
+    target, known = real.target_of(light * sharp, sharp, "none")
+    assert known.min() == 1
+    assert np.median(target / sharp) == pytest.approx(gain, abs=0.01)
+
+
+def test_ranks_count_wins_and_of_ties_half():
+    assert real.ranked(np.array([1.0, 2, 2, 3]), np.array([False, False, True, True])) == pytest.approx(0.875)
+    assert real.ranked(np.array([3.0, 2, 1]), np.array([False, True, True])) == 0
+
+
+def test_circles_of_confusion_of_rms_radii():
+    coc = torch.tensor([[0.7, 1.3, 4.0, 11.0]])
+    torch.testing.assert_close(blur.coc_of(disk_rms(coc[0]))[None], coc, atol=0.03, rtol=0)
+
+
+def test_pictures_focused_apart_share_their_depth():
+    sharp = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    near, far = (blur_by(sharp, torch.full((1, 1, 64, 64), radius), max_radius=6) for radius in (1.0, 3.0))
+    of_near, of_far, known = blur.shared_blur(sharp, near, far)
+    assert known.float().mean() > 0.9
+    assert of_near[known].mean() == pytest.approx(1, abs=0.2)
+    assert of_far[known].mean() == pytest.approx(3, abs=0.2)
+
+
+def test_errors_of_alignment_count_where_the_sharp_picture_shows_it():
+    picture = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    truth, visible = torch.zeros(1, 2, 48, 64), torch.ones(1, 1, 48, 64, dtype=torch.bool)
+    truth[:, 0, :, 32:], visible[..., 48:] = 3.0, False
+    aligned = picture.clone()
+    aligned[..., :32] += 0.1
+    aligned[..., 48:] += 0.5
+    case = alignment.Case(picture, picture, aligned, truth, visible)
+    found = alignment.measure("set", "name", "none", NoFlow(), case)
+    assert found.end_point == pytest.approx(1)  # 3 pixels on 16 columns of 48
+    assert found.psnr == pytest.approx(-10 * np.log10(0.01 * 2 / 3), abs=1e-3)
+    assert found.torn == found.bending == 0
+
+
+def test_pairs_with_more_texture_count_more():
+    rows = [
+        alignment.Row("set", name, "dis", 20.0, 1.0, error, textured, 30.0, 0.1, 0.0, 1.0)
+        for name, error, textured in (("one", 1.0, 0.75), ("other", 9.0, 0.25), ("none", None, 0.0))
+    ]
+    assert "| 3.00 (33 %) |" in alignment.summary(rows)

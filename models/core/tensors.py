@@ -10,7 +10,9 @@ IMAGE_CHANNELS = 3
 
 
 def check_image(name: str, tensor: Tensor, channels: int) -> None:
-    """Raise ValueError unless the tensor is (N, channels, H, W) with N, H, W >= 1, or TypeError if not floating."""
+    """Raise ValueError unless (N, channels, H, W) with N, H, W >= 1, or TypeError unless a floating-point tensor."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
     if tensor.dim() != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
         raise ValueError(
             f"{name} must have shape (N, {channels}, H, W) with N, H and W at least 1, got {tuple(tensor.shape)}"

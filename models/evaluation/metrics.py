@@ -25,7 +25,7 @@ from skimage import registration
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ..core.errors import UserError
-from ..data.images import LUMA, Array
+from ..data.images import LUMA, Array, check_values
 from ..flow import Flow, warp
 
 Array64 = NDArray[np.float64]
@@ -80,13 +80,16 @@ def score(picture: Array, target: Array, lpips: Lpips | None = None) -> Score:
         lpips: from `load_lpips`, or None.
 
     Raises:
-        ValueError: shapes that differ or are too small.
+        TypeError: pictures that are not floating point.
+        ValueError: shapes that differ or are too small; or values that are not those of 0 … 1.
     """
     if picture.shape != target.shape or picture.ndim != 3 or min(picture.shape[:2]) < SSIM_WINDOW:
         raise ValueError(
             f"picture and target must be (H, W, 3), alike, of {SSIM_WINDOW} pixels each way at least, "
             f"got {picture.shape} and {target.shape}"
         )
+    for name, values in (("picture", picture), ("target", target)):
+        check_values(name, values)
     one, other = picture.astype(np.float64), target.astype(np.float64)
     with np.errstate(divide="ignore"):
         psnr = float(peak_signal_noise_ratio(other, one, data_range=1))

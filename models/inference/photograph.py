@@ -13,8 +13,6 @@ from ..data import images
 from ..framework import Framework
 from .tiling import TiledFramework
 
-LARGEST = 16.0  # beyond 1, highlights are clipped; so far beyond, it was not 0 … 1
-
 
 def deblur(
     image: NDArray[np.uint8] | NDArray[np.float32] | str | os.PathLike[str],
@@ -55,11 +53,7 @@ def _as_float(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.floa
         raise ValueError(f"image must have shape (H, W, 3), got {image.shape}")
     if image.dtype == np.uint8:
         return np.asarray(image / np.float32(255), np.float32)
-    if not np.issubdtype(image.dtype, np.floating):
-        raise TypeError(f"image must be uint8 or floating point of 0 … 1, got {image.dtype}")
-    if not np.isfinite(image).all() or image.max() > LARGEST:
-        got = f"{image.min():g} to {image.max():g}" if np.isfinite(image).all() else "NaN or infinity"
-        raise ValueError(f"image must be finite, and of 0 … 1 where it is floating point, got {got}")
+    images.check_values("image", image, "uint8 or floating point")
     return np.asarray(image, np.float32)
 
 

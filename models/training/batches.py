@@ -8,7 +8,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from ..core.parallel import end_with_first_process
+from ..core.parallel import end_with_first_process, processors
 from ..data.layouts import parse_source
 from ..data.pairs import Pair
 from ..data.samples import Augmentation, StepBatches, TrainingSamples
@@ -67,15 +67,16 @@ def loaded_batches(
 ) -> "DataLoader[dict[str, Any]]":
     """Crops of pairs, loaded by other processes if `data.workers` says so."""
     data = config.data
+    workers = min(data.workers, processors())  # recipes are made for machines with more
     augmentation = cast(Augmentation, data.augmentation)
     samples = TrainingSamples(pairs, data.crop, config.seed, augmentation, truth=data.target == "aligned")
     return DataLoader(
         samples,  # type: ignore[arg-type]
         batch_sampler=batches,
-        num_workers=data.workers,
+        num_workers=workers,
         # Forking is not safe where libraries have started threads.
-        multiprocessing_context="spawn" if data.workers else None,
-        worker_init_fn=_prepare_worker if data.workers else None,
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_prepare_worker if workers else None,
         pin_memory=processes.device.type == "cuda",
     )
 

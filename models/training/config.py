@@ -38,11 +38,11 @@ class DataConfig:
     # Whether a test split may be used for validation and so choose the best checkpoint, as published. Scores of the
     # best checkpoint on that test are then too good.
     validate_on_test: bool = False
-    target: str = "sharp"  # or "aligned", where the truth is known: an upper bound, training without misalignment
+    target: str = "sharp"  # "sharp", as it was taken; or "aligned", where the truth is known, or `align` has aligned it
     batch: int = 8  # crops per step, all processes together
     crop: int = 256  # height and width, pixels
-    augmentation: str = "uniform"  # or "published": models.data.samples
-    workers: int = 4  # loader processes for each training process; 0: none
+    augmentation: str = "uniform"  # "uniform" or "published": models.data.samples
+    workers: int = 4  # loader processes for each training process, at most one a CPU; 0: none
     decode: bool = True  # whether files are decoded before training starts; if not, only their headers are read
 
     @property
@@ -80,7 +80,8 @@ class DataConfig:
 class StartConfig:
     """Weights to begin with; random ones where none are named."""
 
-    random: str = "default"  # PyTorch's, but for what the networks say; or "published": models.networks.initialization
+    # "default": PyTorch's, but for what the networks say; or "published": models.networks.initialization.
+    random: str = "default"
 
     # Folder of `Framework.save_pretrained`, or "pretrained": the one that comes with the package.
     framework: str | None = None
@@ -100,17 +101,17 @@ class StartConfig:
 class AlignmentConfig:
     """Alignment of the two images of a pair: models.flow."""
 
-    # Or "dis", "variational", "reblur", "pwc", "raft", "none"; "auto" is "variational" on a GPU, else "dis".
+    # "dis", "variational", "reblur", "pwc", "raft", "none", or "auto": "variational" on a GPU, else "dis".
     flow: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)  # arguments of the flow; of "pwc" `weights`
     fallback: str | None = None  # the flow instead of "pwc" where it has no weights
     # Masks of the loss: "none" (everywhere), "inside" the image, "calibration", "consistency": models.flow.masks.
     first_mask: str = "inside"  # in the first stage, with the flow one way, so that "consistency" costs a second
     mask: str = "consistency"  # in the second
-    grid: str = "exact"  # or "published": models.flow.warp
-    # Or "bilinear", as published, which blurs the target, so the network learns to blur what is in focus.
+    grid: str = "exact"  # "exact" or "published": models.flow.warp
+    # "bicubic"; or "bilinear", as published, which blurs the target, so the network learns to blur what is in focus.
     interpolation: str = "bicubic"
-    padding: str = "border"  # as published; or "zeros": black, which bicubic would mix into the outermost pixels
+    padding: str = "border"  # "border", as published; or "zeros": black, which bicubic mixes into the outermost pixels
 
     def __post_init__(self) -> None:
         _one_of("flow", self.flow, ("auto", *FLOWS))
@@ -137,7 +138,7 @@ class ScheduleConfig:
     ramp_levels: int = 0
     frozen: tuple[str, ...] = ()  # parts of the framework that no stage trains: "blur_map", "deblur", "reblur"
     joint_lr: float = 1.0  # factor on the learning rate in the joint stage
-    decay: str = "cosine"  # or "halving", "constant"
+    decay: str = "cosine"  # "cosine", "halving" or "constant"
     final_lr: float = 0.01  # cosine: the part of the learning rate that is left at the end
     halve_every: float = 0.35  # halving: steps from one halving to the next
     # Steps over which the learning rate rises from near 0, at the start of each stage. Untrained networks join at the
@@ -192,7 +193,7 @@ class ScheduleConfig:
 class OptimizerConfig:
     """Adam, and what keeps it steady."""
 
-    name: str = "adamw"  # or "adam"
+    name: str = "adamw"  # "adamw" or "adam"
     lr: float = 2e-4
     betas: tuple[float, ...] = (0.9, 0.999)
     weight_decay: float = 0.0
@@ -201,7 +202,7 @@ class OptimizerConfig:
     # Of the networks: "bfloat16", "float16", or "auto": bfloat16 on a device that computes in it, else float32. Losses,
     # alignment and weights stay float32.
     precision: str = "float32"
-    nonfinite: str = "skip"  # what a step does whose loss or gradient is not finite; or "stop"
+    nonfinite: str = "skip"  # what a step does whose loss or gradient is not finite: "skip" or "stop"
 
     def __post_init__(self) -> None:
         _one_of("name", self.name, ("adam", "adamw"))

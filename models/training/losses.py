@@ -252,7 +252,7 @@ def second_stage(
         blurry, reblurred: (N, 3, H, W); without a reblurring network None.
         reblurred_mask: (N, 1, H, W), where the blur that it was reblurred by can be trusted; everywhere if None.
         blur_map, seeds: (N, Σ(r+1), H, W), from the blur map network and the reblurring network; without these, or
-            where `blur_on_sharp` judges them, None.
+            where `blur_of_seeds` judges them, None.
         config: the weights, and what of maps and seeds is compared.
 
     Returns:

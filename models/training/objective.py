@@ -236,7 +236,7 @@ class Objective(nn.Module):
             found = self._reblur(warped, blurry)
             blur_losses = self._blur_losses(found, blurry, mask, blur_map)
             # Here the blur is given: only the deblurred picture can make it fit, where the blur is known.
-            reblurred, reblurred_mask = found.again(deblurred), _product(mask, found.confidence)
+            reblurred, reblurred_mask = found.again(deblurred), _trusted(mask, found)
         elif self.framework.reblur is not None:
             found = self._reblur(deblurred, blurry)
             blur_losses = self._map_losses(found, None, blur_map)
@@ -279,12 +279,16 @@ class Objective(nn.Module):
         """The map learns what was found, as far as that can be trusted."""
         if self.predicts_radius:
             assert blur_map is not None
-            trusted = _product(mask, found.confidence)
-            trusted = None if trusted is None else trusted.detach()
-            return losses.blur_radius(blur_map, found.radius.detach(), self.loss_config, trusted)
+            return losses.blur_radius(blur_map, found.radius.detach(), self.loss_config, _trusted(mask, found))
         if isinstance(found, ReblurredByDisks):  # `Framework` sees to it that there is no map of another form
             return Losses.of({})
         return losses.blur_of_seeds(blur_map, found.seeds, self.loss_config)
+
+
+def _trusted(mask: Tensor | None, found: Reblurred | ReblurredByDisks) -> Tensor | None:
+    """Where what was found can be trusted. No gradient: less confidence must not make a loss smaller."""
+    confidence = None if found.confidence is None else found.confidence.detach()
+    return _product(mask, confidence)
 
 
 def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:

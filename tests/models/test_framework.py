@@ -238,3 +238,17 @@ def test_weights_saved_at_half_the_size(tmp_path):
     for name, value in framework.state_dict().items():
         assert read[name].dtype == torch.float32
         torch.testing.assert_close(read[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_of_light_blurs_srgb(tmp_path):
+    Framework(SMALL).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    assert config["reblur"].pop("light") == "linear"
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
+    assert Framework.from_pretrained(tmp_path).reblur.light == "srgb"
+
+
+def test_tiles_of_a_restrained_framework_start_where_those_of_both_do():
+    options = {"class_path": "torch.nn.Conv2d", "arguments": {"in_channels": 3, "out_channels": 3, "kernel_size": 1}}
+    config = DeblurConfig("own", {**options, "multiple": 6}, restrained=True)
+    assert Framework(dataclasses.replace(SMALL, deblur=config)).multiple == 12

@@ -13,7 +13,16 @@ from models.blur import disk_rms, to_linear
 from models.data.pairs import DataError
 from models.synthesis.aperture import Apertures, draw_apertures, kernels, rms_radius
 from models.synthesis.camera import Cameras, develop, draw_cameras, jpeg, photograph
-from models.synthesis.generator import GeneratorConfig, PairGenerator
+from models.synthesis.generator import (
+    GeneratorConfig,
+    PairGenerator,
+    _blurred,
+    _foremost_radius,
+    _highlights,
+    _Kind,
+    _over,
+    _slices,
+)
 from models.synthesis.photographs import Original
 from models.synthesis.textures import Textures, block_sharpness
 
@@ -274,3 +283,56 @@ def test_part_of_the_apertures_is_plain():
     drawn = drawn_apertures()
     plain = (drawn.blades == 0) & (drawn.ring == 0) & (drawn.cut == 0) & (drawn.dispersion == 0)
     assert 0.4 < plain.float().mean() < 0.6
+
+
+def layers(reach=6, levels=((0.0, 0.0, 0.0), (1.0, 2.0, 4.0))):
+    """Two layers, light times coverage, of 32 pixels; slices from left to right, and their kernels."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.ones(1, 2, 1, 32, 32)
+    masks[:, 1, ..., :12] = 0
+    light = torch.rand(1, 2, 3, 32, 32, generator=generator) * masks
+    place = torch.linspace(0, 2, 32).expand(32, 32)
+    shares = (1 - (place - torch.arange(3)[:, None, None]).abs()).clamp_min(0).expand(1, 2, 3, 32, 32)
+    kernel = kernels(torch.tensor(levels).reshape(1, 6), apertures(), reach).unflatten(1, (2, 3))
+    return light, masks, shares, kernel, reach
+
+
+def test_layers_without_blur_stay_where_they_are():
+    light, masks, shares, kernel, reach = layers(levels=((0.0,) * 3,) * 2)
+    blurred, coverage = _blurred(light, masks, shares, kernel, reach)
+    torch.testing.assert_close(blurred, light, atol=1e-5, rtol=0)
+    torch.testing.assert_close(coverage, masks, atol=1e-5, rtol=0)
+
+
+def test_what_is_flat_stays_flat_where_the_blur_changes():
+    light, masks, shares, kernel, reach = layers()
+    blurred, coverage = _blurred(torch.full_like(light, 0.5), torch.ones_like(masks), shares, kernel, reach)
+    torch.testing.assert_close(blurred, torch.full_like(light, 0.5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(coverage, torch.ones_like(masks), atol=1e-4, rtol=0)
+
+
+def test_the_later_layer_hides_the_earlier_and_has_the_radius():
+    light, masks, shares, kernel, _ = layers()
+    expected = torch.where(masks[:, 1] > 0, light[:, 1], light[:, 0])
+    torch.testing.assert_close(_over(light, masks), expected)
+    radius = _foremost_radius(masks, shares, kernel)
+    assert radius[..., :12].max() == 0
+    assert (radius[..., 12:].diff(dim=3) > 0).all()
+
+
+def test_layers_are_as_a_lens_has_them():
+    generators = [np.random.default_rng(number) for number in range(20)]
+    levels, shares = _slices(generators, [_Kind(3, False, False)] * 20, 16, GeneratorConfig(blur=4.0), CPU)
+    assert levels.abs().max() <= 4
+    assert (levels.mean(2).diff(dim=1) >= 0).all(), "from the farthest to the nearest"
+    torch.testing.assert_close(shares.sum(2), torch.ones(20, 3, 16, 16))
+
+
+def test_only_what_is_nearly_white_becomes_a_highlight():
+    light = torch.tensor([0.3, 0.8, 0.9, 1.0]).expand(4, 1, 3, 1, 4)
+    generators = [np.random.default_rng(number) for number in range(4)]
+    factors = _highlights(generators, light, 1.0)
+    assert (factors[..., :2] == 1).all()
+    torch.testing.assert_close(factors[..., 2] - 1, (factors[..., 3] - 1) / 4)
+    assert 2 <= factors[..., 3].min() < factors[..., 3].max() <= 8
+    assert (_highlights(generators, light, 0.0) == 1).all()

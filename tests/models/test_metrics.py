@@ -204,3 +204,10 @@ def test_lpips_only_where_it_is_installed(photograph, noisy, monkeypatch):
     with pytest.raises(UserError, match="its weights cannot be loaded: no network"):
         metrics.load_lpips()
     metrics.load_lpips.cache_clear()
+
+
+def test_the_gain_of_the_protocol_shift_is_limited():
+    photograph = (skimage.data.astronaut()[:120, 100:240] / np.float32(255)).astype(np.float32)
+    for factor, gain in ((0.5, metrics.GAINS[1]), (1.0, 1.0)):
+        assert metrics.shifted(factor * photograph, photograph)[2].gain == pytest.approx(gain, abs=1e-3)
+    assert metrics.shifted(photograph, 0.5 * photograph)[2].gain == pytest.approx(metrics.GAINS[0], abs=1e-3)

@@ -6,7 +6,7 @@ import skimage.data
 import torch
 
 from models.blur import blur_by
-from models.flow import load_flow, warp
+from models.flow import load_flow, reblur, warp
 from models.flow.global_motion import fit_homographies
 from models.synthesis.scene import SceneSettings, make_scene
 
@@ -94,3 +94,26 @@ def test_any_size(size):
 def test_refuses_options_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         load_flow("reblur", **options)
+
+
+def test_a_correction_is_composed_with_the_flow():
+    """To p + c(p), and from there by the flow of that place."""
+    x = torch.arange(20.0).expand(1, 1, 20, 20)
+    flow = torch.cat([0.1 * x, torch.zeros_like(x)], dim=1)
+    correction = torch.tensor([2.0, 1.0])[None, :, None, None].expand(1, 2, 20, 20)
+    composed = reblur._composed(flow, correction)
+    torch.testing.assert_close(composed[:, 0, :, :17], (2 + 0.1 * (x + 2))[:, 0, :, :17])
+    torch.testing.assert_close(composed[:, 1], torch.ones(1, 20, 20))
+
+
+def test_a_flow_is_as_smooth_as_strong_blur_and_follows_gradients():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 1, 96, 96, generator=generator)
+    flow = torch.randn(1, 2, 96, 96, generator=generator)
+    coc = torch.full((1, 1, 96, 96), reblur.FINEST)
+    torch.testing.assert_close(reblur.as_smooth_as_blur(flow, coc, image), flow)
+    smooth = reblur.as_smooth_as_blur(flow, 2 * coc, image)
+    assert smooth.diff(dim=3).abs().mean() < 0.1 * flow.diff(dim=3).abs().mean()
+    image[..., 48:], flow[...] = 0.5, 0.0  # nothing to see on the right, where the flow is wrong
+    flow[..., 48:] = 5.0
+    assert reblur.as_smooth_as_blur(flow, 2 * coc, image)[..., 48:52].max() < 0.5

@@ -123,3 +123,10 @@ def test_the_checkpoint_in_the_box_leaves_a_sky_alone():
         changes = [float((each(blurry) - blurry)[far].abs().max()) * 255 for each in (free, framework)]
     assert changes[1] < 0.01
     assert changes[0] > 1
+
+
+def test_it_is_blurred_again_by_the_radius_that_was_seen(sharp):
+    blurry = blur_by(sharp, torch.full_like(sharp[:, :1], 4.0), max_radius=5)
+    radius = disk_rms(torch.tensor([4.0])).reshape(1, 1, 1, 1).expand(1, 1, *sharp.shape[2:])
+    free = restrain(sharp, blurry)
+    assert (restrain(sharp, blurry, radius) - blurry).square().mean() > 0.998 * (free - blurry).square().mean()

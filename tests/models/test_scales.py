@@ -75,3 +75,9 @@ def test_blur_beyond_the_networks_is_deblurred_at_half_of_the_size():
 
     assert gain(0) < 0.5
     assert gain(HALVINGS) > 2
+
+
+def test_images_stay_within_their_range():
+    image = torch.full((3, 200, 256), 0.98)
+    large = at_scales(image, lambda part: part + 0.1, lambda part: torch.full((1, *part.shape[1:]), LARGE[1]), 1)
+    assert large.max() <= 1

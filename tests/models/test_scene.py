@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.blur import blur_by
 from models.flow import warp
+from models.synthesis import scene as scenes
 from models.synthesis.scene import Scene, SceneSettings, ToneCurve, make_scene
 
 pytestmark = pytest.mark.slow
@@ -78,3 +80,36 @@ def test_tone_curve_rises_from_black_to_white(strength: float) -> None:
 def test_photographs_too_small_are_refused() -> None:
     with pytest.raises(ValueError, match="must have 116 pixels each way"):
         make([np.zeros((50, 50, 3), np.float32)], PLAIN)
+
+
+def test_what_another_layer_hides_in_the_sharp_picture_is_not_visible():
+    flow, foremost = np.zeros((12, 12, 2), np.float32), np.zeros((12, 12), np.intp)
+    flow[..., 0] = 1
+    moved = foremost.copy()
+    moved[5, 6] = 1
+    visible = scenes._visible(flow, foremost, moved, (slice(2, -2),) * 2)
+    expected = np.ones((8, 8), bool)
+    expected[:, -1], expected[3, 3] = False, False  # beyond the frame, and hidden
+    np.testing.assert_array_equal(visible, expected)
+
+
+def test_a_layer_of_one_colour_keeps_it_where_its_blur_changes():
+    coc = np.linspace(-3, 4, 40, dtype=np.float32) * np.ones((40, 1), np.float32)
+    flat = np.full((40, 40, 4), 0.4, np.float32)
+    np.testing.assert_allclose(scenes._scattered(flat, coc), flat, atol=1e-5)
+
+
+def test_the_radius_of_a_scene_is_the_one_that_explains_it():
+    generator = np.random.default_rng(0)
+    photograph = np.kron(generator.uniform(0, 1, (60, 60, 3)), np.ones((4, 4, 1))).astype(np.float32)
+    settings = scenes.SceneSettings(size=96, blur=5, parallax=6, gain=0, tone=0, noise=0, slant=0)
+    scene = scenes.make_scene([photograph], settings, np.random.default_rng(3))
+    aligned, blurry, radius = (
+        torch.from_numpy(np.atleast_3d(a).transpose(2, 0, 1).copy())[None]
+        for a in (scene.aligned, scene.blurry, scene.blur_radius)
+    )
+    errors = {
+        scale: float((blur_by(aligned, scale * 2**0.5 * radius, max_radius=8) - blurry).abs().median())
+        for scale in (0.7, 0.85, 1.0, 1.2, 1.4)
+    }
+    assert min(errors, key=errors.get) == 1

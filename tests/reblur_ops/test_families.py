@@ -546,3 +546,17 @@ def test_gradients_are_spoilt_within_the_window_alone(backend, family, argument,
         torch.testing.assert_close(after[..., beyond], before[..., beyond], rtol=1e-9, atol=1e-12, msg=name)
     if is_parameter and math.isnan(value) and family in ("gaussian", "disk"):
         assert spoilt[argument][0, 0, 6, 19].isnan()  # a width that is NaN gets no gradient that looks sound
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_16_bits_are_rounded_once(dtype):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 2, 12, 14, generator=generator).to(dtype)
+    radius = (3 * torch.rand(1, 1, 12, 14, generator=generator)).to(dtype)
+    options = {"max_radius": 4, "direction": "scatter", "normalize_scatter": True}
+    found = reblur_ops.disk_blur(image, radius, **options)
+    assert torch.equal(found, reblur_ops.disk_blur(image.float(), radius.float(), **options).to(dtype))
+    maps = torch.randn(1, 5, 12, 14, generator=generator), torch.rand(1, 3, 12, 14, generator=generator).softmax(1)
+    maps = [each.to(dtype) for each in maps]
+    expected = reblur_ops.blur_radius(*(each.float() for each in maps), radii=(1, 2)).to(dtype)
+    assert torch.equal(reblur_ops.blur_radius(*maps, radii=(1, 2)), expected)

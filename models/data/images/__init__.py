@@ -6,7 +6,7 @@ Pillow decodes 8 bits, OpenCV PNG of 16 bits, which Pillow cuts down to 8, and t
 A map is float32 numbers as they are, a radius or a displacement in pixels for example, in a TIFF.
 """
 
-from .formats import LUMA, SUFFIXES, Array, Encoding, ImageError, Photograph, limit_pixels
+from .formats import LUMA, SUFFIXES, Array, Encoding, ImageError, Photograph, check_values, limit_pixels
 from .maps import read_map, write_map
 from .reading import list_images, read, read_size
 from .writing import write
@@ -18,6 +18,7 @@ __all__ = [
     "Encoding",
     "ImageError",
     "Photograph",
+    "check_values",
     "limit_pixels",
     "list_images",
     "read",

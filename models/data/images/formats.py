@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,24 @@ NESTED_TAGS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709; float64, so that grey gives back itself
 
+LARGEST = 16.0  # beyond 1, highlights are clipped; so far beyond, it was not 0 … 1
+
 # Pillow takes large pictures for attacks; here they are the user's own, and panoramas are large. The limit is ours.
 Image.MAX_IMAGE_PIXELS = None
 _largest = [10**9]
+
+
+def check_values(name: str, image: NDArray[Any], types: str = "floating point") -> None:
+    """Raise TypeError unless an image in memory is floating point, or ValueError unless it may be one of 0 … 1.
+
+    Args:
+        types: what is accepted, for the message.
+    """
+    if not np.issubdtype(image.dtype, np.floating):
+        raise TypeError(f"{name} must be {types} of 0 … 1, got {image.dtype}")
+    if not np.isfinite(image).all() or (image.size and image.max() > LARGEST):
+        got = f"{image.min():g} to {image.max():g}" if np.isfinite(image).all() else "NaN or infinity"
+        raise ValueError(f"{name} must be finite, and of 0 … 1 where it is floating point, got {got}")
 
 
 class ImageError(UserError):

@@ -69,3 +69,10 @@ def test_small_and_flat_images_are_finite(size, level):
     result = matched(torch.full((1, 3, *size), level), torch.full((1, 3, *size), 0.4))
     assert result.isfinite().all()
     assert result.min() >= 0
+
+
+def test_one_tone_curve_of_both_is_taken_for_a_gain_alone(photograph):
+    blurry = blur_by(photograph, torch.full_like(photograph[:, :1], 5.0), max_radius=7)
+    values = decode(photograph**1.4).clamp_min(1e-3)
+    gain = match_exposure(values, decode(blurry**1.4)) / values
+    assert gain.std((2, 3)).max() < 1e-4

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import reblur_ops
-from models.blur import blur_by, disk_rms, search_radius
+from models.blur import blur_by, decode, disk_rms, encode, search_radius
+from models.blur.search import NOISE
 
 
 def _texture(height=64, width=72, count=1):
@@ -95,3 +96,29 @@ def test_refuses_images_of_two_sizes_and_takes_one_pixel():
     with pytest.raises(ValueError, match="blurry must have"):
         search_radius(_texture(8, 8), _texture(8, 9))
     assert search_radius(_texture(1, 1), _texture(1, 1)).radius.isfinite().all()
+
+
+def test_the_error_of_identical_images_is_what_noise_explains():
+    sharp = _texture()
+    assert search_radius(sharp, sharp).error.numpy() == pytest.approx(NOISE**2, rel=0.01)
+
+
+def test_a_difference_of_exposure_is_no_blur():
+    sharp = _texture()
+    coc = torch.full_like(sharp[:, :1], 2.5)
+    dimmed = encode(0.6 * decode(sharp))
+    found = search_radius(dimmed, blur_by(sharp, coc, max_radius=7))
+    assert (found.coc - coc)[..., 8:-8, 8:-8].abs().mean() < 0.1
+
+
+def test_blur_is_found_up_to_the_border():
+    sharp = _texture()
+    coc = torch.full_like(sharp[:, :1], 4.0)
+    found = search_radius(sharp, blur_by(sharp, coc, max_radius=7))
+    assert (found.coc - coc).abs().max() < 0.3
+
+
+def test_blur_of_dark_pictures_is_told_with_confidence():
+    sharp = 0.2 * _texture()
+    coc = torch.full_like(sharp[:, :1], 3.0)
+    assert search_radius(sharp, blur_by(sharp, coc, max_radius=7)).confidence.mean() > 0.6

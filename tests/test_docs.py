@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import tables
 from models.__main__ import parse
+from models.synthesis.settings import Settings
 from models.training.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,9 @@ def test_commands_are_understood(page):
         if task := TASK.match(command):
             arguments = parse(shlex.split(task[1], comments=True))
             if arguments.task == "train" and not arguments.config.endswith(".yaml"):
-                load_config(arguments.config, arguments.overrides)
+                config = load_config(arguments.config, arguments.overrides)
+                if "sdd:data/synthetic" in config.data.train:
+                    assert config.data.crop <= Settings().patch, "what synthesize writes is smaller"
         elif words and words[0] == "make":
             assert words[1] in targets, command
 
@@ -82,3 +85,5 @@ def test_the_site_builds_without_warnings(tmp_path):
     assert 'id="reblur_ops.gaussian_blur"' in reference
     assert "standard deviation in pixels" in reference
     assert (tmp_path / "repository" / "examples" / "bokeh.py").exists()
+    pages = [page.read_text() for page in tmp_path.rglob("*.html")]
+    assert not [page for page in pages if re.search(r"""<(script|link)[^>]*(src|href)=["']?https?:""", page)]

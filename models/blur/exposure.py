@@ -9,7 +9,7 @@ from ..core.windows import box_mean
 CELL = 6  # pixels; places that are compared are so far apart
 WINDOW = 5  # cells; means over such windows hardly depend on the blur, and on misalignment of a few pixels
 USUAL = (0.3, 0.02, 0.3)  # standard deviations of gain, haze and curve from none
-GAINS = (0.5, 2.0)  # what is beyond is no difference of exposure but of content
+GAINS = (0.5, 2.0)  # of a gain alone; what is beyond is taken as haze and curve are, where it explains far more
 FAINT = 1e-2  # light that is as good as none
 ROUNDING = 1 / 255  # least standard deviation of what no curve explains, roots of light
 ITERATIONS = 4

@@ -19,7 +19,7 @@ MAX_RADIUS = 12  # pixels, of the disks by which the deblurred image is blurred 
 KEPT, PER_RATIO, PER_CHANGE = 1.4, 0.7, 0.2
 FLOOR = 1e-6  # of errors: mean squares of roots of light, as 8 bits leave anywhere
 MULTIPLE = CELL
-REACH = CELL * (COLOUR_WINDOW // 2 + 2) + MAX_RADIUS + CELL  # pixels
+REACH = CELL * (COLOUR_WINDOW // 2 + 3) + MAX_RADIUS + CELL  # pixels
 
 
 def restrain(deblurred: Tensor, blurry: Tensor, radius: Tensor | None = None) -> Tensor:
@@ -72,7 +72,7 @@ def _share_explained(deblurred: Tensor, blurry: Tensor, radius: Tensor) -> Tenso
     target = photograph.sqrt()
 
     def error(light: Tensor) -> Tensor:
-        return _cells((light.sqrt() - target).square().mean(1, keepdim=True))
+        return _with_neighbours(_cells((light.sqrt() - target).square().mean(1, keepdim=True)))
 
     def again(light: Tensor) -> Tensor:
         return reblur_ops.disk_blur(light, coc, max_radius=MAX_RADIUS, padding="replicate")
@@ -84,6 +84,12 @@ def _share_explained(deblurred: Tensor, blurry: Tensor, radius: Tensor) -> Tenso
 def _cells(image: Tensor) -> Tensor:
     """Means of cells, (N, C, ⌈H/4⌉, ⌈W/4⌉)."""
     return F.avg_pool2d(pad_to_multiple(image, CELL), CELL)
+
+
+def _with_neighbours(cells: Tensor) -> Tensor:
+    """Cells averaged with their neighbours, 1 2 1 both ways: shares that jump between cells cut lines into dashes."""
+    padded = F.pad(cells, (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, 2, 1), 2, 1)
 
 
 def _pixels(cells: Tensor, like: Tensor) -> Tensor:

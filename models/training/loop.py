@@ -28,7 +28,7 @@ from .environment import environment
 from .folder import CONFIG_FILE, Checkpoint, RunFolder
 from .objective import Aligner, Objective, Outcome
 from .processes import Processes
-from .profiling import profiled
+from .profiling import explain_none, profiled
 from .progress import Progress
 from .report import NonFiniteError, StepReport, Tally, tell_nonfinite, without_nonfinite
 from .signals import Signals
@@ -370,6 +370,7 @@ def _opening(run: Run) -> str:
         f"batches of {config.data.batch} crops of {config.data.crop} pixels",
         f"{config.out}: {begun} of {config.schedule.steps}",
         *([run.aligner.notice] if run.aligner.notice else []),
+        *([reason] if (reason := explain_none(config.output.profile, config.schedule.steps - state.step)) else []),
         *([FLOW_HINT.format(run.aligner.name)] if run.training_pairs and run.aligner.name != "none" else []),
     ]
     return "\n".join(lines)

@@ -49,3 +49,9 @@ def profiled(folder: Path, steps: int, device: torch.device) -> Iterator[Profile
     made = Profile(folder, steps, device)
     with made.profiler:
         yield made
+
+
+def explain_none(steps: int, left: int) -> str | None:
+    """Why a profile of so many steps is not written where so many are left; None where it is, or none is asked for."""
+    needed = WAIT + WARM_UP + steps
+    return f"no profile: {steps} steps need {needed}, and {left} are left" if steps and left < needed else None

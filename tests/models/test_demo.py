@@ -12,7 +12,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from models.__main__ import TASKS, main
+from models.__main__ import TASKS, main, parse
 from models.checkpoints.load import load_framework
 from models.data import images
 from models.data.layouts import load_pairs
@@ -277,6 +277,16 @@ def test_help_names_defaults_that_say_something(task, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "show where in the code an error comes from" in text
     assert not re.search(r"\(default: (None|False|\[|\()", text)
+
+
+def test_values_may_stand_before_and_after_options():
+    args = parse(["train", "data.batch=2", "--config", "reblur", "out=runs/a", "--debug", "seed=1"])
+    assert (args.task, args.overrides, args.config, args.debug) == (
+        "train",
+        ["data.batch=2", "out=runs/a", "seed=1"],
+        "reblur",
+        True,
+    )
 
 
 def test_help_does_not_load_torch():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,27 @@ def test_it_deblurs_any_size_within_range(small, size):
     assert torch.equal(output, small.deblur(blurry, small.blur_map(blurry)).clamp(0, 1))
     assert output.amin() >= 0
     assert output.amax() <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((1, 3, 8, 8), np.float32), "blurry must be a tensor, got ndarray"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "blurry must be floating point, got torch.uint8"),
+        (torch.zeros(1, 3, 8, 8).half(), "blurry must be torch.float32, as the weights .* got torch.float16"),
+        (torch.zeros(1, 3, 8, 8).double(), "blurry must be torch.float32, as the weights .* got torch.float64"),
+    ],
+)
+def test_what_is_no_image_of_its_type_is_refused(small, image, message):
+    with pytest.raises(TypeError, match=message):
+        small(image)
+
+
+@torch.no_grad()
+def test_under_autocast_it_takes_16_bits(small):
+    blurry = torch.rand(1, 3, 16, 16).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert small(blurry).shape == (1, 3, 16, 16)
 
 
 @torch.no_grad()

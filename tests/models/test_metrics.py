@@ -109,6 +109,20 @@ def test_haarpsi_of_flat_pictures():
     assert metrics.haarpsi(black, white) < 0.5
 
 
+@pytest.mark.parametrize(
+    ("scale", "dtype", "error", "message"),
+    [
+        (255, np.uint8, TypeError, "picture must be floating point of 0 … 1, got uint8"),
+        (255, np.float32, ValueError, "picture must be finite, and of 0 … 1 .* got 0 to 2"),
+        (np.nan, np.float32, ValueError, "got NaN or infinity"),
+    ],
+)
+def test_pictures_of_another_range_are_refused(photograph, scale, dtype, error, message):
+    other = (scale * photograph).astype(dtype)
+    with pytest.raises(error, match=message):
+        score(other, other)
+
+
 def test_equal_pictures_have_the_best_scores(photograph):
     assert score(photograph, photograph) == metrics.Score(np.inf, pytest.approx(1), 0, pytest.approx(1))
     with pytest.raises(ValueError, match=r"alike, of 11 pixels each way at least, got \(10, 20, 3\) and"):

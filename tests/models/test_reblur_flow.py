@@ -72,6 +72,20 @@ def test_motion_is_found_through_blur_that_is_stronger_than_dis_knows():
     assert found < 0.5
 
 
+def test_it_starts_at_the_size_that_explains_each_image_best(monkeypatch):
+    found, size = load_flow("reblur", rounds=1, max_radius=4), 4 * reblur.SMALLEST
+
+    def told(first, second):
+        """16 pixels at the whole size; 4 at half of it, which are 8, and 1 at a quarter, which are 4."""
+        return torch.full_like(first[:, :2], float(first.shape[2] / reblur.SMALLEST) ** 2)
+
+    monkeypatch.setattr(found.first, "estimate", told)
+    monkeypatch.setattr(found, "_error", lambda first, second, flow: (flow[:, :1] - first[:, :1]).abs())
+    explained = torch.tensor([16.0, 8.0, 4.0])
+    images = explained.reshape(3, 1, 1, 1).expand(3, 3, size, size)
+    torch.testing.assert_close(found._start(images, images)[:, 0].mean((1, 2)), explained)
+
+
 def test_parallax_and_blur_are_told_apart():
     photographs = [skimage.data.coffee().astype(np.float32) / 255]
     settings = SceneSettings(size=128, parallax=6, gain=0, tone=0, slant=0)

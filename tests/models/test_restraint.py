@@ -11,6 +11,7 @@ from models.blur import blur_by, disk_rms
 from models.checkpoints.load import load_framework
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig
 from models.inference.tiling import TiledFramework
+from models.networks import restraint
 from models.networks.restraint import REACH, restrain
 
 
@@ -130,3 +131,12 @@ def test_it_is_blurred_again_by_the_radius_that_was_seen(sharp):
     radius = disk_rms(torch.tensor([4.0])).reshape(1, 1, 1, 1).expand(1, 1, *sharp.shape[2:])
     free = restrain(sharp, blurry)
     assert (restrain(sharp, blurry, radius) - blurry).square().mean() > 0.998 * (free - blurry).square().mean()
+
+
+def test_errors_are_told_with_their_neighbours():
+    """So that the share of a change does not jump from cell to cell, which cuts lines into dashes."""
+    errors = torch.zeros(1, 1, 5, 6)
+    errors[..., 2, 3], errors[..., 0, 0] = 16.0, 16.0
+    found = restraint._with_neighbours(errors)[0, 0]
+    torch.testing.assert_close(found[1:4, 2:5], torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]))
+    torch.testing.assert_close(found[:2, :2], torch.tensor([[9.0, 3], [3, 1]]))  # the edge repeated

@@ -9,7 +9,7 @@ import torch
 
 from models.training import tracking
 from models.training.config import OutputConfig
-from models.training.profiling import FILES, WAIT, WARM_UP, profiled
+from models.training.profiling import FILES, WAIT, WARM_UP, explain_none, profiled
 from models.training.progress import Progress
 from models.training.tracking import check_trackers, open_trackers
 
@@ -63,6 +63,11 @@ def test_a_tracker_that_is_not_installed_is_named(output, package, monkeypatch):
         check_trackers(output)
     check_trackers(OutputConfig())
     assert open_trackers(OutputConfig(), None, {}) == []
+
+
+def test_a_profile_that_will_not_be_written_is_told():
+    assert explain_none(20, 30) is explain_none(20, 25) is explain_none(0, 1) is None
+    assert explain_none(20, 4) == "no profile: 20 steps need 25, and 4 are left"
 
 
 def test_a_profile_of_some_steps(tmp_path):

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
@@ -35,6 +36,7 @@ from benchmarks import harness
 from benchmarks.blur import photographs, tensor
 from benchmarks.real import LIGHTFIELD, MISALIGNED, every, find_pairs, read
 from models.blur import search_radius
+from models.data.images import Array
 from models.flow import Flow, load_flow, warp
 from models.synthesis.scene import SceneSettings, make_scene
 
@@ -84,27 +86,38 @@ def scenes(count: int, seed: int) -> Iterator[tuple[str, str, Case]]:
             yield f"scenes, {parallax:g} px", str(index), Case(blurry, sharp, aligned, flow, visible)
 
 
+class Moved(NamedTuple):
+    """A picture moved as focusing does it."""
+
+    picture: Array  # (H, W, 3), 0 … 1
+    flow: Array  # (H, W, 2), pixels: the moved picture at p + flow(p) shows what was at p
+    visible: NDArray[np.bool_]  # (H, W): what it shows
+
+
+def move(sharp: Array, generator: np.random.Generator) -> Moved:
+    """The picture zoomed, turned and shifted about its middle."""
+    height, width = sharp.shape[:2]
+    angle, zoom = np.radians(generator.uniform(-TURN, TURN)), 1 + generator.uniform(-ZOOM, ZOOM)
+    shift = generator.uniform(-SHIFT, SHIFT, 2) / np.sqrt(2)
+    matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    affine = np.hstack([matrix, (middle + shift - matrix @ middle)[:, None]])
+    border = cv2.BORDER_REPLICATE
+    turned = cv2.warpAffine(sharp, affine, (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    places = np.stack([x, y], axis=2)
+    seen = (places - middle) @ matrix.T + middle + shift
+    visible = (seen > 4).all(axis=2) & (seen < np.array([width - 5, height - 5])).all(axis=2)
+    return Moved(np.asarray(turned, np.float32).clip(0, 1), (seen - places).astype(np.float32), visible)
+
+
 def light_fields(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str, Case]]:
-    """The sharp picture moved about its middle."""
     for index, pair in enumerate(every(find_pairs(folder), count)):
         blurry, sharp = read(pair.blurry, 0.5), read(pair.sharp, 0.5)
-        generator = np.random.default_rng([seed, index])
-        height, width = blurry.shape[:2]
-        angle, zoom = np.radians(generator.uniform(-TURN, TURN)), 1 + generator.uniform(-ZOOM, ZOOM)
-        shift = generator.uniform(-SHIFT, SHIFT, 2) / np.sqrt(2)
-        matrix = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        middle = np.array([(width - 1) / 2, (height - 1) / 2])
-        affine = np.hstack([matrix, (middle + shift - matrix @ middle)[:, None]])
-        border = cv2.BORDER_REPLICATE
-        turned = cv2.warpAffine(sharp, affine, (width, height), flags=cv2.INTER_CUBIC, borderMode=border)
-        moved = np.asarray(turned, np.float32).clip(0, 1)
-        y, x = np.mgrid[:height, :width].astype(np.float64)
-        places = np.stack([x, y], axis=2)
-        seen = (places - middle) @ matrix.T + middle + shift
-        visible = (seen > 4).all(axis=2) & (seen < np.array([width - 5, height - 5])).all(axis=2)
-        flow = (seen - places).astype(np.float32)
-        known = torch.from_numpy(visible)[None, None]
-        yield "light fields, moved", pair.name, Case(tensor(blurry), tensor(moved), tensor(sharp), tensor(flow), known)
+        moved = move(sharp, np.random.default_rng([seed, index]))
+        known = torch.from_numpy(moved.visible)[None, None]
+        case = Case(tensor(blurry), tensor(moved.picture), tensor(sharp), tensor(moved.flow), known)
+        yield "light fields, moved", pair.name, case
 
 
 def hand_held(folder: Path, count: int) -> Iterator[tuple[str, str, Case]]:

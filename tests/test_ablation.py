@@ -15,7 +15,7 @@ import torch
 from benchmarks.ablation import __main__ as command
 from benchmarks.ablation import runs, study
 from benchmarks.ablation.pairs import Scenes, folder_of, visible
-from benchmarks.ablation.results import Row, gain, recovered, table
+from benchmarks.ablation.results import Row, gain, interval, recovered, table
 from benchmarks.ablation.runs import SCORES_FILE, Result, Score, score
 from benchmarks.ablation.variants import FULL, TINY, VARIANTS
 from models.__main__ import main as models_main
@@ -131,7 +131,7 @@ def test_what_cannot_be_compared_is_refused(call, tmp_path, capsys, options, mes
 
 def real_pairs(root):
     """Folders as `benchmarks.real` reads them: one scene of noise, sharp and blurred."""
-    sharp = cv2.resize(np.random.default_rng(0).random((24, 28, 3), np.float32), (112, 96))
+    sharp = cv2.resize(np.random.default_rng(0).random((4, 5, 3), np.float32), (112, 96))
     for folder, names in (
         ("train_misaligned", ("box_1_blurry", "box_2_blurry", "box_sharp", "cat_blurry", "cat_sharp")),
         ("multifocus_aligned/lightfield_lfsd", ("7_1_blurry", "7_sharp")),
@@ -167,9 +167,33 @@ def test_real_pairs(call, tmp_path):
     assert call(*options, "--parallaxes", "--variants", *names) == 2, "other pairs in the same folder"
 
 
-def test_real_pairs_that_are_not_there(call, tmp_path, capsys):
-    assert call("--real", str(tmp_path), "--parallaxes") == 2
-    assert "--real needs the folder" in capsys.readouterr().err
+def test_light_fields_that_are_moved(call, tmp_path):
+    root = real_pairs(tmp_path / "real")
+    folder = root / "multifocus_aligned" / "lightfield_lfsd"
+    for name, same in (("7_2_blurry", "7_1_blurry"), ("8_1_blurry", "7_1_blurry"), ("8_sharp", "7_sharp")):
+        shutil.copy(folder / f"{same}.png", folder / f"{name}.png")
+    options = ["--light-fields", str(root), "--data", str(tmp_path / "data"), "--parallaxes"]
+    assert call(*options, "--variants", "aligned", "misaligned", "true flow") == 0
+    made = tmp_path / "data" / "light-fields"
+    pictures = {
+        part: images.read(made / "train_patches" / part / "7_1.png").pixels for part in ("gt", "aligned", "visible")
+    }
+    scenes = [sorted(path.stem for path in (made / split / "blur").iterdir()) for split in ("train_patches", "test")]
+    assert scenes == [["7_1", "7_2"], ["8_1"]], "no scene is in both"
+    assert np.abs(pictures["gt"] - pictures["aligned"]).mean() > 0.01
+    warped = images.read(tmp_path / "data" / "light-fields-true-flow" / "train_patches" / "aligned" / "7_1.png").pixels
+    seen = pictures["visible"][..., 0] > 0.5
+    assert 0.3 < seen.mean() < 1
+    assert np.abs(warped - pictures["aligned"])[seen].mean() < 0.01, "the true flow leads back"
+    results = read(tmp_path)
+    assert {each["setting"] for each in results["rows"]} == {"light-fields"}
+    assert [each["variant"] for each in results["rows"]] == ["aligned", "misaligned", "true flow"]
+
+
+@pytest.mark.parametrize("option", ["--real", "--light-fields"])
+def test_real_pairs_that_are_not_there(call, tmp_path, capsys, option):
+    assert call(option, str(tmp_path), "--parallaxes") == 2
+    assert f"real pairs need the folder {tmp_path}" in capsys.readouterr().err
 
 
 def test_photographs_of_ones_own_need_not_have_the_names_of_those_installed(tmp_path):
@@ -225,6 +249,18 @@ def test_the_table():
     reblurring = next(line for line in lines if line.startswith("| reblurring |"))
     assert reblurring.split(" | ")[2] == "2", "runs: one of each seed"
     assert "+0.50 (+0.50 … +0.50), flow | +0.25 (+0.25 … +0.25) | 10 |" in reblurring
+
+
+def test_the_table_where_training_goes_on_from_a_start():
+    rows = [
+        row(name, seed, [psnr, psnr + 2]) for name, psnr in (("flow", 19.8), ("reblurring", 20.5)) for seed in (0, 1)
+    ]
+    start = [Score(20.0, 0.8, None, 19.0, 1.0), Score(22.0, 0.8, None, 21.0, 1.0)]
+    lines = table(rows, [Score(19.0, 0.75, None, 18.0, 1.0)] * 2, start).splitlines()
+    assert lines[0].endswith("gain, dB, over the start |")
+    assert lines[3].startswith("|  | the networks that all are trained on from |  | 21.00 |")
+    assert lines[4].endswith("| -0.20 (-0.20 … -0.20) |")
+    assert lines[5].endswith("| +0.50 (+0.50 … +0.50) |")
 
 
 def test_scores_are_those_of_the_evaluation(call, data, tmp_path):
@@ -292,6 +328,20 @@ def test_finished_runs_are_not_repeated(call, tmp_path, monkeypatch):
     assert scores[1][1] != scores[1][2]
 
 
+def test_a_study_of_networks_that_are_trained_on(call, tmp_path):
+    assert call() == 0
+    untrained = read(tmp_path)
+    assert untrained["start"] == {}
+    trained = tmp_path / "out" / "misaligned-4px-seed0" / "latest"
+    assert call("--out", str(tmp_path / "second"), f"start.framework={trained}") == 0
+    found = read(tmp_path)
+    [scores] = found["start"].values()
+    assert [each["psnr"] for each in scores] == pytest.approx(
+        [each["psnr"] for each in untrained["rows"][0]["result"]["scores"]], abs=1e-4
+    )
+    assert "trained on from" in (tmp_path / "results" / "ablation.md").read_text()
+
+
 def test_a_change_of_settings_is_noticed(call, tmp_path, monkeypatch, capsys):
     assert call() == 0
     assert call("--steps", "5", "optimizer.lr=1e-3") == 2
@@ -332,3 +382,13 @@ def test_a_run_that_fails_is_named(call, tmp_path, capsys):
     assert call("alignment.options.speed=1") == 1
     assert "misaligned-4px-seed0: alignment: flow" in capsys.readouterr().err
     assert not (tmp_path / "results" / "ablation.md").exists()
+
+
+def test_pictures_without_a_score_are_left_out():
+    found = gain(rows_with(flow=0.0, reblurring=0.4), "reblurring", "flow", "hidden")
+    assert found.mean == pytest.approx(0.4)
+
+
+def test_an_interval_holds_95_percent_of_the_draws():
+    found = interval(np.array([7.0, *np.linspace(0, 1, 2001)]))
+    assert (found.mean, found.low, found.high) == pytest.approx((7, 0.025, 0.975))

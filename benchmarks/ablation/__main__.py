@@ -3,6 +3,7 @@
     python -m benchmarks.ablation [key=value…]              some hours on two cores          (make ablation)
     python -m benchmarks.ablation --full --photos DIR       on a GPU, with many photographs of your own
     python -m benchmarks.ablation --real DIR                on real pairs, the folders of benchmarks.real
+    python -m benchmarks.ablation --light-fields DIR        on light fields of these, moved: real blur, known truth
 
 One deblurring network is trained on layered scenes whose sharp pictures are aligned in several ways, or not at all;
 with reblurring as a loss and without; with a blur map and without; and by the published method. Several seeds, and
@@ -43,7 +44,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="variants:\n" + "\n".join(f"  {variant.name}: {variant.description}" for variant in VARIANTS),
     )
     names = [variant.name for variant in VARIANTS]
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the training of all variants")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="of the training of all variants, such as start.framework=pretrained",
+    )
     parser.add_argument("--full", action="store_true", help="a study for GPUs")
     parser.add_argument("--config", metavar="FILE", help="the training that variants change: a YAML file or a recipe")
     parser.add_argument("--steps", type=integer(1, 10**9), metavar="N", help="of each run")
@@ -57,6 +63,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--real", type=Path, metavar="DIR", help="real pairs, and no scenes but those that --parallaxes names"
+    )
+    parser.add_argument(
+        "--light-fields", type=Path, metavar="DIR", help="light fields that are moved, and no scenes likewise"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), metavar="DIR", help="folder for the runs")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder for the pairs (default: OUT/data)")
@@ -85,7 +94,7 @@ def study_of(args: argparse.Namespace) -> Study:
     steps = [f"schedule.steps={args.steps}"] if args.steps else []
     parallaxes = args.parallaxes
     if parallaxes is None:
-        parallaxes = () if args.real else scale.parallaxes
+        parallaxes = () if args.real or args.light_fields else scale.parallaxes
     scale = replace(
         scale,
         recipe=args.config or scale.recipe,
@@ -104,6 +113,7 @@ def study_of(args: argparse.Namespace) -> Study:
         args.device,
         args.workers or count_gpus(args.device) or torch.get_num_threads(),
         args.real,
+        args.light_fields,
     )
     study.check()
     return study

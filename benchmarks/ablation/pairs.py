@@ -1,6 +1,6 @@
 """The pairs of a study: made once, aligned once in each way that a variant asks for.
 
-A setting says where pairs come from: `Scenes` here, or `benchmarks.ablation.real.RealPairs`.
+A setting says where pairs come from: `Scenes` here, or those of `benchmarks.ablation.real`.
 """
 
 import json
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.ablation.real import RealPairs
+from benchmarks.ablation.real import TRAIN, RealPairs
 from benchmarks.ablation.variants import Target, Variant
 from models.alignment import AlignmentSettings, align_dataset
 from models.blur import decode, encode, match_exposure
@@ -27,7 +27,6 @@ from models.synthesis import dataset, photographs
 from models.synthesis.settings import Settings
 
 SMOOTH = 4.0  # pixels: displacement of pairs without layers
-TRAIN = "train_patches"
 
 
 @dataclass(frozen=True)

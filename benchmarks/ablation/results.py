@@ -12,9 +12,12 @@ from benchmarks import harness
 from benchmarks.ablation.runs import Job, Result, Score, count_gpus, score, settings_of
 from benchmarks.ablation.study import Study
 from benchmarks.ablation.variants import VARIANTS
+from models.framework import Framework
 from models.training.environment import git_commit
+from models.training.state import load_start
 
 DRAWS = 2000
+START = "start"  # in the place of a variant: the networks that all of them are trained on from
 
 
 @dataclass(frozen=True)
@@ -99,21 +102,31 @@ def mean_of(scores: Sequence[Score], measure: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
-    """Markdown, of one setting: each variant, and what it gains over another, picture by picture, seed by seed."""
+def table(rows: Sequence[Row], blurry: Sequence[Score], start: Sequence[Score] | None = None) -> str:
+    """Markdown, of one setting: each variant, and what it gains over another, picture by picture, seed by seed.
+
+    Args:
+        blurry: of the blurry pictures.
+        start: of the networks that training begins with, if they are not untrained.
+    """
 
     def cells(scores: Sequence[Score]) -> list[str]:
         digits = {"psnr": 2, "ssim": 4, "hidden": 2, "strong": 2, "drift": 2}
         means = {measure: mean_of(scores, measure) for measure in digits}
         return ["" if mean is None else f"{mean:.{digits[measure]}f}" for measure, mean in means.items()]
 
-    lines = [["", "the blurry pictures", "", *cells(blurry), "", "", ""]]
+    lines = [["", "the blurry pictures", "", *cells(blurry)]]
+    if start is not None:
+        lines.append(["", "the networks that all are trained on from", "", *cells(start)])
+        seeds = sorted({row.seed for row in rows})
+        rows = [*rows, *(Row(START, "", seed, Result(list(start), None, 0, None)) for seed in seeds)]
     for variant in VARIANTS:
         results = [row.result for row in rows if row.variant == variant.name]
         if not results:
             continue
         scores = [each for result in results for each in result.scores]
         against = variant.against and gain(rows, variant.name, variant.against, "psnr")
+        since = start and gain(rows, variant.name, START, "psnr")
         share = recovered(rows, variant.name) if variant.target not in ("truth", "sharp") else None
         times = [result.step_ms for result in results if result.step_ms is not None]
         lines.append(
@@ -125,9 +138,10 @@ def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
                 f"{against}, {variant.against}" if against else "",
                 str(share) if share and variant.name != "flow" else "",
                 harness.milliseconds(statistics.median(times)) if times else "",
+                *([str(since)] if since else []),
             ]
         )
-    numbers = (
+    numbers = [
         "runs:",
         "PSNR, dB:",
         "SSIM:",
@@ -137,12 +151,15 @@ def table(rows: Sequence[Row], blurry: Sequence[Score]) -> str:
         "gain, dB, over:",
         "recovered:",
         "ms:",
-    )
+        *(["gain, dB, over the start:"] if start else []),
+    ]
     return harness.markdown(("variant", "", *numbers), lines)
 
 
-def page(study: Study, rows: Sequence[Row], blurry: dict[str, list[Score]], where: str) -> str:
-    """`blurry`: of the blurry pictures, for each setting; `where`: about the machine."""
+def page(
+    study: Study, rows: Sequence[Row], blurry: dict[str, list[Score]], start: dict[str, list[Score]], where: str
+) -> str:
+    """`blurry`, `start`: as for `table`, for each setting; `where`: about the machine."""
     base, scale = study.base, study.scale
     schedule, data = base.schedule, base.data
     text = (
@@ -156,8 +173,21 @@ def page(study: Study, rows: Sequence[Row], blurry: dict[str, list[Score]], wher
     for setting in study.settings:
         own = [row for row in rows if row.setting == setting.name]
         scored = len(blurry[setting.name])
-        parts += [f"## {setting.title}", f"{setting.text} {scored} pictures.", table(own, blurry[setting.name])]
+        parts += [
+            f"## {setting.title}",
+            f"{setting.text} {scored} pictures.",
+            table(own, blurry[setting.name], start.get(setting.name)),
+        ]
     return "\n\n".join(parts) + "\n"
+
+
+def start_of(study: Study) -> Framework | None:
+    """The framework that the trainings begin with; None if its deblurring network is untrained."""
+    framework, start = Framework(study.base.framework), study.base.start
+    if start.deblur is None and (start.framework is None or "deblur" not in start.parts):
+        return None
+    load_start(framework, start)
+    return framework
 
 
 def save(study: Study, jobs: Sequence[Job], name: str, results: Path) -> None:
@@ -165,6 +195,8 @@ def save(study: Study, jobs: Sequence[Job], name: str, results: Path) -> None:
     rows = rows_of(jobs)
     pairs = {job.setting: job.scored_pairs() for job in jobs}
     blurry = {setting: score(of_setting, None) for setting, of_setting in pairs.items()}
+    begun = start_of(study)
+    start = {setting: score(of_setting, begun) for setting, of_setting in pairs.items()} if begun else {}
     device = "cuda" if count_gpus(study.device) else "cpu"
     more = {
         **harness.environment(device),
@@ -176,5 +208,6 @@ def save(study: Study, jobs: Sequence[Job], name: str, results: Path) -> None:
         "photographs": {job.setting: job.pairs["photographs"] for job in jobs},
         "variants": [asdict(variant) for variant in study.variants],
         "blurry": {setting: [asdict(each) for each in scores] for setting, scores in blurry.items()},
+        "start": {setting: [asdict(each) for each in scores] for setting, scores in start.items()},
     }
-    harness.save(name, rows, page(study, rows, blurry, harness.setting(device)), results, **more)
+    harness.save(name, rows, page(study, rows, blurry, start, harness.setting(device)), results, **more)

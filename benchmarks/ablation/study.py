@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablation.pairs import Scenes, Setting, folder_of, make_pairs
-from benchmarks.ablation.real import RealPairs
+from benchmarks.ablation.real import LightFields, RealPairs
 from benchmarks.ablation.runs import SETTINGS_FILE, Job, count_gpus
 from benchmarks.ablation.variants import Scale, Variant
 from models.training.config import TrainingConfig, differing_keys, load_config
@@ -24,7 +24,8 @@ class Study:
         scale: of which `recipe` and `overrides` make the base that variants change.
         data: folder for the pairs.
         photos: folder of photographs; None for those that scikit-image installs.
-        real: folder of real pairs to study, too; None: scenes alone.
+        real: folder of real pairs to study, too; None: none.
+        light_fields: folder of light fields to study, too, moved; None: none.
         workers: runs at a time.
     """
 
@@ -36,12 +37,15 @@ class Study:
     device: str
     workers: int
     real: Path | None = None
+    light_fields: Path | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
         """Where pairs come from, in the order of the tables."""
         scenes = [Scenes(parallax, self.scale.pairs, self.photos) for parallax in self.scale.parallaxes]
-        return (*scenes, *([RealPairs(self.real)] if self.real else ()))
+        real = [RealPairs(self.real)] if self.real else []
+        moved = [LightFields(self.light_fields)] if self.light_fields else []
+        return (*scenes, *real, *moved)
 
     @property
     def base(self) -> TrainingConfig:

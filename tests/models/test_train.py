@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,14 +16,16 @@ import pytest
 import torch
 
 from models.__main__ import main
+from models.checkpoints.load import load_framework
 from models.core.files import alone_in
 from models.core.weights import read_torch
 from models.data import images
 from models.data.pairs import DataError
+from models.data.samples import StepBatches
 from models.flow import DisFlow
 from models.framework import Framework
+from models.training import batches, loop, signals
 from models.training import folder as folder_module
-from models.training import loop, signals
 from models.training.config import (
     PARTS,
     RECIPES,
@@ -238,6 +241,24 @@ def test_the_official_recipe_is_the_published_training():
     assert 'PWC-Net has no weights here, so the flow is "dis"' in aligner.notice
     with pytest.raises(ValueError, match="alignment: flow \"pwc\": missing a required argument: 'weights'"):
         Aligner(AlignmentConfig("pwc"))
+
+
+def test_the_recipe_adapt_begins_with_the_networks_in_the_box():
+    made, box = make_state(load_config("adapt", []), torch.device("cpu")).framework, load_framework()
+    assert made.config == replace(box.config, reblur=None)
+    expected = box.state_dict()
+    for name, tensor in made.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_there_are_no_more_loaders_than_processors(monkeypatch):
+    monkeypatch.setattr(batches, "processors", lambda: 1)
+    monkeypatch.setattr(batches, "TrainingSamples", lambda pairs, *_, **__: pairs)
+    processes = Processes(0, 1, torch.device("cpu"))
+    for asked, made in ((8, 1), (1, 1), (0, 0)):
+        config = load_config("demo", [f"data.workers={asked}"])
+        steps = StepBatches(4, 10, 0, 0, 1)
+        assert batches.loaded_batches(config, range(8), steps, processes).num_workers == made
 
 
 def test_the_flow_follows_the_device():

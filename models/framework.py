@@ -158,7 +158,8 @@ class Framework(nn.Module):
             ValueError: shapes that do not fit; or the deblurring network needs a map and there is no blur map network.
         """
         check_image("blurry", blurry, IMAGE_CHANNELS)
-        if blurry.dtype != (own := next(self.parameters()).dtype) and not torch.is_autocast_enabled(blurry.device.type):
+        own = next((weights.dtype for weights in self.parameters()), blurry.dtype)
+        if blurry.dtype != own and not torch.is_autocast_enabled(blurry.device.type):
             raise TypeError(f"blurry must be {own}, as the weights of the framework are, got {blurry.dtype}")
         prior, radius = self.see(blurry)
         deblurred = self.deblur(blurry, prior, pooled)

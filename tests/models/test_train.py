@@ -181,9 +181,9 @@ def test_bad_files_are_refused_by_name(tmp_path, capsys):
         assert main(["train", "--config", str(path)]) == 2
         assert message in capsys.readouterr().err
     assert main(["train", "--config", "nowhere"]) == 2
-    assert "cannot read nowhere: No such file or directory; there are the recipes compact, demo, official, reblur" in (
-        capsys.readouterr().err
-    )
+    recipes = "adapt, compact, demo, official, reblur, reblurring"
+    message = f"cannot read nowhere: No such file or directory; there are the recipes {recipes}\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
 def test_all_that_is_wrong_with_the_data_is_told_before_training(data, tmp_path, capsys):

@@ -101,6 +101,13 @@ def test_pairs_are_made_and_aligned_as_the_variants_ask(call, data):
     assert errors[0] < 0.3 * errors[1]
 
 
+def test_a_recipe_of_one_stage_can_have_fewer_steps():
+    base = command.study_of(
+        command.parse(["--config", "adapt", "--steps", "40", "--parallaxes", "--device", "cpu"])
+    ).base
+    assert (base.schedule.steps, base.schedule.boundary) == (40, 40)
+
+
 def test_smooth_pairs_have_no_layers():
     smooth, layered = (Scenes(parallax, TINY.pairs) for parallax in (0.0, 12.0))
     assert not smooth.settings.scenes
@@ -235,6 +242,16 @@ def test_an_interval_grows_with_what_pictures_disagree_about():
     rows.append(row("reblurring", 0, [20.0 + 5 * picture + (-1) ** picture for picture in range(6)]))
     found = gain(rows, "reblurring", "flow", "psnr")
     assert found.low < -0.5 < 0.5 < found.high
+
+
+def test_pictures_without_a_score_are_left_out():
+    found = gain(rows_with(flow=0.0, reblurring=0.4), "reblurring", "flow", "hidden")
+    assert found.mean == pytest.approx(0.4)
+
+
+def test_an_interval_holds_95_percent_of_the_draws():
+    found = interval(np.array([7.0, *np.linspace(0, 1, 2001)]))
+    assert (found.mean, found.low, found.high) == pytest.approx((7, 0.025, 0.975))
 
 
 def test_the_share_recovered():
@@ -382,13 +399,3 @@ def test_a_run_that_fails_is_named(call, tmp_path, capsys):
     assert call("alignment.options.speed=1") == 1
     assert "misaligned-4px-seed0: alignment: flow" in capsys.readouterr().err
     assert not (tmp_path / "results" / "ablation.md").exists()
-
-
-def test_pictures_without_a_score_are_left_out():
-    found = gain(rows_with(flow=0.0, reblurring=0.4), "reblurring", "flow", "hidden")
-    assert found.mean == pytest.approx(0.4)
-
-
-def test_an_interval_holds_95_percent_of_the_draws():
-    found = interval(np.array([7.0, *np.linspace(0, 1, 2001)]))
-    assert (found.mean, found.low, found.high) == pytest.approx((7, 0.025, 0.975))

@@ -91,7 +91,8 @@ def study_of(args: argparse.Namespace) -> Study:
         raise ValueError("--full needs --photos: those that scikit-image installs are few and small")
     if decided := [text for text in args.overrides if text.partition("=")[0] in DECIDED]:
         raise ValueError(f"{', '.join(decided)} cannot be overridden: the study decides that")
-    steps = [f"schedule.steps={args.steps}"] if args.steps else []
+    # The boundary of a recipe may lie beyond so many steps; the study sets its own.
+    steps = [f"schedule.steps={args.steps}", f"schedule.boundary={args.steps}"] if args.steps else []
     parallaxes = args.parallaxes
     if parallaxes is None:
         parallaxes = () if args.real or args.light_fields else scale.parallaxes

@@ -116,7 +116,7 @@ def table(rows: Sequence[Row], blurry: Sequence[Score], start: Sequence[Score] |
         return ["" if mean is None else f"{mean:.{digits[measure]}f}" for measure, mean in means.items()]
 
     lines = [["", "the blurry pictures", "", *cells(blurry)]]
-    if start is not None:
+    if start:
         lines.append(["", "the networks that all are trained on from", "", *cells(start)])
         seeds = sorted({row.seed for row in rows})
         rows = [*rows, *(Row(START, "", seed, Result(list(start), None, 0, None)) for seed in seeds)]

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from benchmarks import harness
 from models.checkpoints.load import load_framework
 from models.core.errors import UserError
+from models.core.positions import COPIES
 from models.data import images
 from models.data.images import Array
 from models.evaluation.metrics import haarpsi
@@ -277,11 +278,12 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="the one that comes with the package, if not given")
     parser.add_argument("--count", type=int, default=14, help="pictures of each set, evenly spread; 0: all")
     parser.add_argument("--halvings", type=int, default=HALVINGS, help="how often an image may be halved")
+    parser.add_argument("--copies", type=int, choices=COPIES, default=1, help="turned copies, whose mean is taken")
     harness.add_results(parser)
     args = parser.parse_args()
     if not args.data.is_dir():
         parser.error(f"--data must name a folder, got {args.data}")
-    tiled = TiledFramework(load_framework(args.checkpoint), halvings=args.halvings)
+    tiled = TiledFramework(load_framework(args.checkpoint), halvings=args.halvings, copies=args.copies)
     rows, figures = [], []
     for folder, pair, aligned, scale in tqdm(list(work(args.data, args.count)), "photographs"):
         for row, pictures in measure(tiled, folder, pair, aligned, scale):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..core.devices import free_memory, is_out_of_memory, peak_memory
 from ..core.errors import UserError
+from ..core.positions import POSITIONS, check_copies
 from ..framework import Framework
 from ..networks import BlurRadiusNet, pooled_statistics, restraint
 from ..networks.layers import SqueezeExcite
@@ -117,6 +118,7 @@ class TiledFramework:
         halvings: how often `deblur` may halve an image where its blur is too large for the networks
             (`scales.at_scales`). Nothing is halved where the blur map is no radius.
         keep_noise: leave the noise of photographs as it is, also where the framework says `denoised`.
+        copies: 1, 2, 4 or 8: of an image, turned and mirrored, over which the mean is taken (`core.positions`).
         source: where the framework comes from, for errors.
 
     Raises:
@@ -134,12 +136,14 @@ class TiledFramework:
         tile: int | None = None,
         halvings: int = HALVINGS,
         keep_noise: bool = False,
+        copies: int = 1,
         source: str | os.PathLike[str] = "the framework",
     ) -> None:
         if tile is not None and tile < SMALLEST_TILE:
             raise ValueError(f"tile must be at least {SMALLEST_TILE} pixels, got {tile}")
         if halvings < 0:
             raise ValueError(f"halvings must be at least 0, got {halvings}")
+        check_copies(copies)
         if framework.deblur.map_channels and framework.blur_map is None:
             raise UserError("the framework must have a blur map network, as its deblurring network needs a map")
         self.framework = framework.to(device).eval()
@@ -149,6 +153,7 @@ class TiledFramework:
         self.tile = tile
         self.halvings = halvings if isinstance(framework.blur_map, BlurRadiusNet) else 0
         self.denoised = framework.config.denoised and not keep_noise
+        self.copies = copies
         self.source = source
         self._deblur = torch.compile(framework) if compiled else framework
         self._compiled: dict[str, Callable[..., Tensor]] = {}
@@ -201,7 +206,10 @@ class TiledFramework:
         """Deblur at the size that the image has. A map of the radius is told from the original, with its noise: where
         nothing is finer than the blur, noise shows that this is no lack of texture."""
         apart = isinstance(self.framework.blur_map, BlurRadiusNet) and self.framework.deblur.map_channels
-        deblurred = self._deblur_in_stages(image, original) if apart else self._deblur_at_once(image)
+        if apart:
+            deblurred = self._mean_over_copies(self._deblur_in_stages, image, original)
+        else:
+            deblurred = self._mean_over_copies(self._deblur_at_once, image)
         if not bool(deblurred.isfinite().all()):
             diverged = f"the weights of {self.source} have diverged"
             reason = diverged if bool(image.isfinite().all()) else "nor is the image itself"
@@ -297,7 +305,11 @@ class TiledFramework:
         """`map_radius` at the size that the image has."""
         network = self.framework.blur_map
         assert isinstance(network, BlurRadiusNet)
-        return self._tiled("blur radius", self.framework.blur_radius, [image], 1, network.reach, network.multiple)
+
+        def once(image: Tensor) -> Tensor:
+            return self._tiled("blur radius", self.framework.blur_radius, [image], 1, network.reach, network.multiple)
+
+        return self._mean_over_copies(once, image)
 
     def blur_radius(self, deblurred: Tensor, image: Tensor) -> Tensor:
         """The blur of an image: of its map where that is a radius, else what the reblurring network finds.
@@ -330,6 +342,15 @@ class TiledFramework:
             means = pooled_statistics(weights * part, weights * self.framework.blur_map(part).float())
             total = total + means.double().cpu() * weights.numel()
         return (total / image[0].numel()).float().to(self.device)
+
+    @torch.inference_mode()
+    def _mean_over_copies(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        """(C, H, W), the mean of what a function of images, (..., H, W), gives for their copies, turned back."""
+        result = function(*images)
+        others = POSITIONS[1 : self.copies]
+        for position in tqdm(others, "turned copies", leave=False, delay=1, disable=not others):
+            result += position.turned_back(function(*map(position.turned, images)))
+        return result.div_(self.copies)
 
     def _tiled(
         self,

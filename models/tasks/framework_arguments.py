@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..checkpoints.load import DEFAULT_CHECKPOINT, load_framework
 from ..core.devices import usable_device
+from ..core.positions import COPIES
 from ..inference.scales import HALVINGS
 from ..inference.tiling import LARGEST_TILE, SMALLEST_TILE, TiledFramework
 from .arguments import integer
@@ -42,6 +43,14 @@ def add_framework_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave the noise of the photograph as it is. Else the checkpoint in the box takes away first what exceeds "
         "2 levels of 255 and is no texture",
     )
+    parser.add_argument(
+        "--copies",
+        type=int,
+        choices=COPIES,
+        default=1,
+        help="deblur so many turned and mirrored copies and take their mean (geometric self-ensemble), which takes as "
+        "many times as long (default: 1)",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -65,5 +74,6 @@ def load_tiled(args: argparse.Namespace) -> TiledFramework:
         tile=args.tile,
         halvings=HALVINGS if args.scale == "auto" else 0,
         keep_noise=args.keep_noise,
+        copies=args.copies,
         source=args.checkpoint or "the framework in the box",
     )

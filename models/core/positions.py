@@ -1,7 +1,8 @@
 """The eight positions of an image: turned by quarters, and mirrored.
 
-A network was trained on images in all of them, but answers a little differently to each. The mean of its answers, turned
-back, is without the errors that it makes in one position alone: the geometric self-ensemble of Lim et al., CVPRW 2017.
+A network was trained on images in all of them, but answers a little differently to each. The mean of its answers,
+turned back, is without the errors that it makes in one position alone: the geometric self-ensemble of Lim et al., CVPRW
+2017.
 """
 
 from typing import NamedTuple

@@ -94,6 +94,8 @@ class ReblurConfig:
     max_radius: int = 7  # of the form "radius": the largest circle of confusion at the size of the image, pixels
     # Of the form "radius", once it is trained: how often images are halved for larger ones.
     halvings: int = 0
+    # Likewise: over how many turned and mirrored copies of both images the mean is taken, 1, 2, 4 or 8.
+    copies: int = 1
     # Where blur is computed: "linear" light, as a lens adds it, "gamma", or "srgb", as published.
     light: str = "linear"
 
@@ -293,7 +295,12 @@ def _reblurring_network(config: FrameworkConfig) -> ReblurringNet | RadiusReblur
     if config.blur_map is not None and config.blur_map.form == "seeds":
         raise ValueError('blur_map.form must be "radius" where reblur.form is, got "seeds", which nothing would teach')
     return RadiusReblurringNet(
-        options.max_radius, halvings=options.halvings, light=light, width=options.width, blocks=options.blocks
+        options.max_radius,
+        halvings=options.halvings,
+        copies=options.copies,
+        light=light,
+        width=options.width,
+        blocks=options.blocks,
     )
 
 

@@ -12,7 +12,7 @@ from ..flow import inside_mask, load_flow, warp
 from ..networks import RadiusReblurringNet
 
 FLOWS = ("reblur", "dis", "variational", "none")  # those that need no weights
-REVISION = 2  # raised when a pair comes out otherwise than before, so that files tell
+REVISION = 3  # raised when a pair comes out otherwise than before, so that files tell
 NOISE = (4 / 255) ** 2  # mean square error, of roots of light, at which half of the confidence is left
 
 

@@ -11,6 +11,7 @@ from reblur_ops.geometry import MAX_ANALYTIC_RADIUS
 from ..blur.disks import blur_by, disk_tap_weights, rms_of_disks
 from ..blur.light import Light, check_light
 from ..blur.search import CELL, SHARPNESS, SPREAD, candidate_radii, matching_costs
+from ..core.positions import POSITIONS, check_copies
 from ..core.tensors import IMAGE_CHANNELS, check_image, check_integer, check_same_size, pad_to_multiple
 from ..core.windows import box_mean
 from .blur_radius import NormalizedBlock
@@ -61,6 +62,7 @@ class RadiusReblurringNet(nn.Module):
         max_radius: largest candidate, a circle of confusion in pixels, 1 to 64.
         halvings: how often both images may be halved: the largest circle of confusion is max_radius · 2^halvings
             pixels, at most 64.
+        copies: 1, 2, 4 or 8: of both images, turned and mirrored, over which the mean is taken (`core.positions`).
         light: where the blur is computed: `blur.light.decode`.
         width: channels at half size; 4/3 of it at a quarter, 2 of it at an eighth.
         blocks: residual blocks at an eighth of the size, where each 3×3 convolution reaches 8 pixels far.
@@ -76,6 +78,7 @@ class RadiusReblurringNet(nn.Module):
         max_radius: int = 7,
         *,
         halvings: int = 0,
+        copies: int = 1,
         light: Light = "linear",
         width: int = 48,
         blocks: int = 4,
@@ -83,10 +86,11 @@ class RadiusReblurringNet(nn.Module):
         super().__init__()
         check_integer("max_radius", max_radius)
         check_integer("halvings", halvings, 0)
+        check_copies(copies)
         check_light(light)
         check_integer("width", width)
         check_integer("blocks", blocks, 0)
-        self.max_radius, self.halvings, self.light = max_radius, halvings, light
+        self.max_radius, self.halvings, self.copies, self.light = max_radius, halvings, copies, light
         self.largest_radius = max_radius * 2**halvings
         if self.largest_radius > MAX_ANALYTIC_RADIUS:
             raise ValueError(
@@ -122,12 +126,24 @@ class RadiusReblurringNet(nn.Module):
         check_image("blurry", blurry, IMAGE_CHANNELS)
         check_same_size("blurry", blurry, "sharp", sharp)
         height, width = blurry.shape[2:]
-        padded = (pad_to_multiple(image.detach().float(), self.multiple) for image in (sharp, blurry))
-        coc, spread = self._found(self.halvings, *padded)[..., :height, :width].split(1, 1)
+        padded = [pad_to_multiple(image.detach().float(), self.multiple) for image in (sharp, blurry)]
+        coc, spread = self._mean_found(*padded)[..., :height, :width].split(1, 1)
         confidence = 1 / (1 + spread / SPREAD**2)
         image = blur_by(sharp.float(), coc, max_radius=self.largest_radius, light=self.light)
         radius = rms_of_disks(coc, self.disks)
         return ReblurredByDisks(image, coc, radius, confidence, self.largest_radius, self.light)
+
+    def _mean_found(self, sharp: Tensor, blurry: Tensor) -> Tensor:
+        """`_found` over all copies: the mean of the circles of confusion, and the variance around that."""
+        found = [
+            position.turned_back(self._found(self.halvings, position.turned(sharp), position.turned(blurry)))
+            for position in POSITIONS[: self.copies]
+        ]
+        if len(found) == 1:
+            return found[0]
+        coc, spread = torch.stack(found).split(1, 2)
+        variance, mean = torch.var_mean(coc, 0, correction=0)
+        return torch.cat([mean, spread.mean(0) + variance], dim=1)
 
     def _found(self, halvings: int, sharp: Tensor, blurry: Tensor) -> Tensor:
         """(N, 2, H, W): the circle of confusion in pixels, and the variance of the candidates around it.

@@ -5,6 +5,8 @@ import torch
 
 from models.blur import blur_by, search_radius
 from models.blur.disks import disk_tap_weights
+from models.blur.search import SPREAD
+from models.core.positions import POSITIONS
 from models.framework import BlurMapConfig, DeblurConfig, Framework, FrameworkConfig, ReblurConfig
 from models.inference.tiling import TiledFramework
 from models.networks import BlurRadiusNet, RadiusReblurringNet
@@ -89,6 +91,34 @@ def test_halvings_within_the_disks_of_the_operator():
         RadiusReblurringNet(10, halvings=3)
     with pytest.raises(ValueError, match="halvings must be an integer of at least 0, got -1"):
         RadiusReblurringNet(10, halvings=-1)
+
+
+@torch.no_grad()
+def test_copies_are_averaged_and_their_disagreement_costs_confidence():
+    torch.manual_seed(0)
+    alone = RadiusReblurringNet(5, width=8, blocks=1)
+    for parameter in alone.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    weights = alone.state_dict()
+    sharp, blurry = texture(64, 80), texture(64, 80).flip(3).roll(3, -1)
+    with_copies = {copies: RadiusReblurringNet(5, copies=copies, width=8, blocks=1) for copies in (4, 8)}
+    for network in with_copies.values():
+        network.load_state_dict(weights)
+    each = [alone(position.turned(sharp), position.turned(blurry)) for position in POSITIONS[:4]]
+    radii = torch.stack([one.turned_back(found.coc) for one, found in zip(POSITIONS[:4], each, strict=True)])
+    found = with_copies[4](sharp, blurry)
+    torch.testing.assert_close(found.coc, radii.mean(0), atol=1e-4, rtol=0)
+    assert radii.std(0).max() > 0.2  # or there would be nothing to average
+    confidence = torch.stack([one.turned_back(f.confidence) for one, f in zip(POSITIONS[:4], each, strict=True)])
+    # Confidence is 1 / (1 + variance / c): the variance of a mixture is its mean, and that of the means.
+    mixture = (1 / confidence - 1).mean(0) * SPREAD**2 + radii.var(0, correction=0)
+    torch.testing.assert_close(found.confidence, 1 / (1 + mixture / SPREAD**2), atol=1e-3, rtol=0)
+    expected = with_copies[8](sharp, blurry)
+    for position in POSITIONS:
+        turned = with_copies[8](position.turned(sharp), position.turned(blurry))
+        torch.testing.assert_close(position.turned_back(turned.coc), expected.coc, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="copies must be one of 1, 2, 4, 8, got 3"):
+        RadiusReblurringNet(5, copies=3)
 
 
 def test_it_cannot_name_a_blur_that_is_none_of_the_candidates():

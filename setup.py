@@ -44,6 +44,8 @@ PYTHON_ABI = "cp310"
 TORCH_ABI = "0x020a000000000000ULL"
 DEFAULT_ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 SCALARS = ("float32", "float64", "float16", "bfloat16")  # as bits of REBLUR_PART
+# "default" stays first: of an inline function that several sets hold, the linker keeps the first one's code, and a
+# processor without the other sets must be able to run it.
 INSTRUCTION_SETS = {
     "default": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],

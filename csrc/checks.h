@@ -93,17 +93,23 @@ inline KernelOptions check_kernel(std::string_view family,
 inline void check_shape(const Tensor& tensor, const char* name, const Tensor& like, int64_t channels) {
   require(tensor.dim() == 4, name, " must have 4 dimensions, got ", tensor.dim());
   const Size size = size_of(tensor), expected = size_of(like);
-  require(size.batch == expected.batch && size.height == expected.height && size.width == expected.width &&
-              (channels < 0 || size.channels == channels),
+  require(size.batch == expected.batch && size.height == expected.height && size.width == expected.width,
           name,
-          " must have shape ",
-          Radii{expected.batch, channels < 0 ? expected.channels : channels, expected.height, expected.width},
-          ", got ",
+          " must have the batch, height and width ",
+          Radii{expected.batch, expected.height, expected.width},
+          ", got shape ",
+          shape_of(tensor));
+  require(channels < 0 || size.channels == channels,
+          name,
+          " must have ",
+          channels,
+          " channels, got shape ",
           shape_of(tensor));
 }
 
-// The same, of its type and on its device.
-inline void check_like(const Tensor& tensor, const char* name, const Tensor& like, int64_t channels) {
+// The same, of the type and on the device of `like`, which the caller knows as `like_name`.
+inline void check_like(
+    const Tensor& tensor, const char* name, const Tensor& like, const char* like_name, int64_t channels) {
   check_shape(tensor, name, like, channels);
   require(tensor.scalar_type() == like.scalar_type(),
           name,
@@ -111,7 +117,7 @@ inline void check_like(const Tensor& tensor, const char* name, const Tensor& lik
           toString(like.scalar_type()),
           ", got ",
           toString(tensor.scalar_type()));
-  require(tensor.device() == like.device(), name, " must be on the device of parameters");
+  require(tensor.device() == like.device(), name, " must be on the device of ", like_name);
 }
 
 // What the family reads: `parameters`, and for seeds `weights` too.
@@ -126,14 +132,14 @@ inline void check_parameters(const Tensor& parameters,
     channels = kernel.radii_count;
     for (int n = 0; n < kernel.radii_count; ++n) channels += kernel.radii[n];
   }
-  check_like(parameters, "parameters", parameters, channels);
+  check_like(parameters, "parameters", parameters, "parameters", channels);
   const ScalarType type = parameters.scalar_type();
   require(type == ScalarType::Float || type == ScalarType::Double || is_16_bit(type),
           "parameters must be Float, Double, Half or BFloat16, got ",
           toString(type));
   const bool has_weights = kernel.family == FamilyName::kSeeds;
   require(weights.has_value() == has_weights, "weights must be given for family \"seeds\", and no other");
-  if (has_weights) check_like(*weights, "weights", parameters, kernel.radii_count + 1);
+  if (has_weights) check_like(*weights, "weights", parameters, "parameters", kernel.radii_count + 1);
 }
 
 // `image`, or the gradient of the output, which has its shape. Beside parameters of 16 bits it may be Float: under
@@ -176,8 +182,8 @@ inline Padding check_cost_volume(const Tensor& image,
   require(radius >= 1 && radius <= kMaxAnalyticRadius, "radius must be 1 to ", kMaxAnalyticRadius, ", got ", radius);
   require(slack >= 0 && slack <= kMaxSlack, "slack must be 0 to ", kMaxSlack, ", got ", slack);
   require(cell == 1 || cell == 2, "cell must be 1 or 2, got ", cell);
-  check_like(image, "image", image, -1);
-  check_like(target, "target", image, image.size(1));
+  check_like(image, "image", image, "image", -1);
+  check_like(target, "target", image, "image", image.size(1));
   const ScalarType type = image.scalar_type();
   require(type == ScalarType::Float || type == ScalarType::Double || is_16_bit(type),
           "image must be Float, Double, Half or BFloat16, got ",
@@ -217,7 +223,7 @@ inline void check_backward(const Blur& blur,
   check_image(grad_output, "grad_output", blur);
   require(image || !needed.any_parameters(), "image must be given where gradients to parameters are needed");
   require(blur.weights || !needed.weights, "family has no weights that could have a gradient");
-  if (image) check_like(*image, "image", grad_output, grad_output.size(1));
+  if (image) check_like(*image, "image", grad_output, "grad_output", grad_output.size(1));
 }
 
 }  // namespace reblur

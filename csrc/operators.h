@@ -96,7 +96,7 @@ class Operators {
                                                    bool need_parameters,
                                                    bool need_weights) {
     const Blur blur = check_class_weights(parameters, weights, check_kernel(family, radii, support, normalize));
-    check_like(grad_output, "grad_output", parameters, class_count(blur.kernel.radius()));
+    check_like(grad_output, "grad_output", parameters, "parameters", class_count(blur.kernel.radius()));
     const Needed needed{false, need_parameters, need_weights};
     require(blur.weights || !needed.weights, "family has no weights that could have a gradient");
     const ParameterGradients results = allocate_gradients(blur, needed);

@@ -24,7 +24,7 @@ for step in range(81):
     # A pair as cameras give them: the sharp picture is a few pixels off.
     y, x, dy, dx = *torch.randint(8, 440, (2,)).tolist(), *torch.randint(-2, 3, (2,)).tolist()
     scene, sharp = photograph[..., y : y + 64, x : x + 64], photograph[..., y + dy : y + dy + 64, x + dx : x + dx + 64]
-    blurry = reblur_ops.disk_blur(scene, 4 * torch.rand(1, 1, 1, 1).expand(1, 1, 64, 64), max_radius=4)
+    blurry = reblur_ops.disk_blur(scene, 4 * torch.rand(1), max_radius=4, padding="replicate")
 
     deblurred = blurry + deblur(blurry)
     loss = F.l1_loss(deblurred, sharp)

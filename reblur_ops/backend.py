@@ -57,6 +57,7 @@ if native.MODULE is not None:
     _NATIVE_DEVICES = ("cpu", "cuda") if _ARCHITECTURES else ("cpu",)
 
 _forced: str | None = None
+_entered: list[list[str]] = []  # the blocks of `use_backend`; lists, so that two of one name differ
 _warned = False
 _holds_code: dict[tuple[int, int], bool] = {}
 
@@ -75,7 +76,8 @@ def backends() -> dict[str, tuple[str, ...]]:
 def use_backend(name: str) -> Iterator[None]:
     """Force a backend within a `with` block, for the whole process.
 
-    A backward pass runs on the backend of its forward pass, wherever it is called.
+    Of blocks that are open at one time, in one thread or several, the one entered last counts. A backward pass runs on
+    the backend of its forward pass, wherever it is called.
 
     Args:
         name: "native", "torch" or "reference".
@@ -88,11 +90,14 @@ def use_backend(name: str) -> Iterator[None]:
     checks.choice("backend", name, _BACKENDS)
     if name == "native" and not _NATIVE_DEVICES:
         raise RuntimeError(f"backend 'native' is not built here: {native.REASON}")
-    previous, _forced = _forced, name
+    block = [name]
+    _entered.append(block)
+    _forced = name
     try:
         yield
-    finally:
-        _forced = previous
+    finally:  # other threads may have entered or left since
+        _entered[:] = [other for other in _entered if other is not block]
+        _forced = _entered[-1][0] if _entered else None
 
 
 def select(*tensors: torch.Tensor) -> str:
@@ -111,21 +116,17 @@ def select(*tensors: torch.Tensor) -> str:
         _warn_once(device)
         return "torch"
     # An operator of a library has no forward-mode derivative, and would drop the tangent without a word.
-    return "torch" if any(_has_tangent(tensor) for tensor in tensors) else "native"
-
-
-def _has_tangent(tensor: torch.Tensor) -> bool:
-    while torch._C._functorch.is_batchedtensor(tensor):  # of which `unpack_dual` knows nothing
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return forward_ad.unpack_dual(tensor).tangent is not None
+    return "torch" if any(checks.has_tangent(tensor) for tensor in tensors) else "native"
 
 
 def explain_backend(device: torch.device | str = "cpu") -> str:
     """The backend that answers for tensors on a device, and why, in one line."""
     device = torch.device(device)
-    obstacle = _obstacle(device)
     if _forced is not None:
         return f"{_forced} (chosen by use_backend)"
+    if device.type == "meta":
+        return "native (shapes alone)"
+    obstacle = _obstacle(device)
     if obstacle:
         return f"torch, slower and with more memory ({obstacle})"
     built = f"CUDA {_ARCHITECTURES}" if device.type == "cuda" else build_info()["cpu_capability"]
@@ -175,13 +176,16 @@ def _warn_once(device: torch.device) -> None:
         warnings.warn(
             f"reblur_ops: {_obstacle(device)}; pure PyTorch answers, slower and with more memory",
             RuntimeWarning,
-            stacklevel=_frames_here(),
+            stacklevel=frames_here(),
         )
 
 
-def _frames_here() -> int:
-    """The distance up the stack from this function's caller to the first frame outside this package."""
+def frames_here() -> int:
+    """The distance up the stack from this function's caller to the first frame outside this package.
+
+    The frames by which PyTorch calls a module belong to the module.
+    """
     level, frame = 0, sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("reblur_ops"):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("reblur_ops", "torch.nn.modules")):
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]
     return level + 1

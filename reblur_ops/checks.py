@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch.autograd import forward_ad
 
 from reblur_ops.geometry import MAX_ANALYTIC_RADIUS, MAX_RADIUS
 from reblur_ops.options import DIRECTIONS, PADDINGS
@@ -47,6 +48,8 @@ def _tensor(name: str, value: object) -> None:
     if value.dim() != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
     _floating_point(name, value)
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
 
 
 def _floating_point(name: str, value: torch.Tensor) -> None:
@@ -117,6 +120,7 @@ def cost_volume(
     reach: object,
     slack: object,
     cell: object,
+    root: object,
     padding: str,
 ) -> int:
     """Check the arguments of a cost volume; returns the radius."""
@@ -141,6 +145,8 @@ def cost_volume(
         raise ValueError(f"cell must be 1 or 2, got {cell!r}")
     if image.shape[2] % cell or image.shape[3] % cell:
         raise ValueError(f"height and width must be multiples of cell, {cell}, got {tuple(image.shape[2:])}")
+    if not isinstance(root, bool):
+        raise TypeError(f"root must be a bool, got {root!r}")
     _padding(padding, image, number)
     return number
 
@@ -183,6 +189,31 @@ def scalar_map(name: str, value: object, image: torch.Tensor) -> torch.Tensor:
 
 def _map_shape(image: torch.Tensor) -> tuple[int, int, int, int]:
     return (image.shape[0], 1, image.shape[2], image.shape[3])
+
+
+def in_transform() -> bool:
+    """Whether this is called within a transform of `torch.func` or a level of forward mode, as far as a compiler does
+    not ask.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
+
+
+def has_tangent(tensor: torch.Tensor) -> bool:
+    """Whether forward mode follows a tensor, or may follow one of `is_grads_batched`; never where a compiler asks."""
+    if torch.compiler.is_compiling() or forward_ad._current_level < 0:
+        return False
+    while torch._C._functorch.is_batchedtensor(tensor):  # of which `unpack_dual` knows nothing
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    if torch._C._functorch.is_legacy_batchedtensor(tensor):  # which cannot be asked
+        return True
+    return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def is_batched(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one of those that stand for a batch, in `torch.func.vmap` and in `is_grads_batched`."""
+    return torch._C._functorch.is_batchedtensor(tensor) or torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
 def in_functional_gradient() -> bool:
@@ -248,11 +279,11 @@ def blur(
     _tensor("image", image)
     _same(name, parameters, "image", image)
     choice("direction", direction, DIRECTIONS)
+    if not isinstance(normalize_scatter, (bool, torch.Tensor)):
+        raise TypeError(f"normalize_scatter must be a bool or a tensor, got {type(normalize_scatter).__name__}")
     normalization(normalize_scatter, direction)
     if isinstance(normalize_scatter, torch.Tensor):
         source_weight(normalize_scatter, image)
-    elif not isinstance(normalize_scatter, bool):
-        raise TypeError(f"normalize_scatter must be a bool or a tensor, got {type(normalize_scatter).__name__}")
     _padding(padding, image, radius)
 
 

@@ -54,7 +54,7 @@ def reblur(
 
     Args:
         image: (N, C, H, W), floating point, any C and any strides.
-        seeds: (N, Σ(r_n+1), H, W), one value for each integer distance 0 … r_n of each radius. Any range; the sign is
+        seeds: (N, Σ(r_n+1), H, W), one value for each integer distance 0 … r_n of each radius, up to 1e38; the sign is
             ignored.
         weights: (N, S+1, H, W) for S radii; plane 0 weighs the unblurred image. Usually a softmax over dimension 1.
         radii: increasing, from 1 to 15, in pixels.
@@ -66,9 +66,9 @@ def reblur(
         direction: "gather", a pixel uses its own kernel, or "scatter", a pixel spreads its value with its own kernel,
             as light does. Either is the other's adjoint in the image: ⟨gather(x), z⟩ = ⟨x, scatter(z)⟩.
         normalize_scatter: divide a scatter by the scatter of ones, as is usual in rendering: brightness is kept where
-            the blur changes, and at a border with zeros. A tensor (N, 1, H, W) is a weight for each pixel that
-            spreads its value, as the opacity of a layer: scatter(weight · image) / scatter(weight), 0 where nothing
-            arrives. Differentiable in it, too.
+            the blur changes, and at a border with zeros. 0 where nothing arrives. A tensor (N, 1, H, W) is a weight
+            for each pixel that spreads its value, as the opacity of a layer: scatter(weight · image) /
+            scatter(weight). Differentiable in it, too.
 
     Returns:
         (N, C, H, W), contiguous, in the image's dtype. float16 and bfloat16 are computed in float32.
@@ -108,7 +108,7 @@ def gaussian_blur(
             number, (N,), (1, 1, H, W) or (N, H, W), for all pixels, for each image, for all images, and without the
             channel; or (N, C, H, W), a map for each channel of the image. A lower floating type is cast up. The sign is
             ignored.
-        radius: R, 1 to 64. None takes ⌈3·max σ⌉, at most 64, which waits for the device to know σ, and keeps
+        radius: R, 1 to 64. None takes ⌈3·max σ⌉, from 1 to 64, which waits for the device to know σ, and keeps
             `torch.compile` from one graph: give a radius where that matters. What a window of 3σ cuts off is 0.5 % of
             the kernel, and is given back by the normalisation.
         direction, padding, normalize_scatter: as for `reblur`.
@@ -125,6 +125,8 @@ def gaussian_blur(
 
 
 def _largest_radius(sigma: Tensor) -> int:
+    if sigma.is_meta:
+        raise ValueError("radius must be given on device meta, where sigma has no values")
     largest = float(sigma.detach().abs().max()) if sigma.numel() else 0.0
     if not math.isfinite(largest):
         raise ValueError(f"sigma must be finite where radius is None, got {largest}")
@@ -133,7 +135,7 @@ def _largest_radius(sigma: Tensor) -> int:
         warnings.warn(
             f"gaussian_blur: a sigma of {largest:g} pixels is cut off at {MAX_ANALYTIC_RADIUS} pixels, "
             f"{MAX_ANALYTIC_RADIUS / largest:.2f} sigma; radius={MAX_ANALYTIC_RADIUS} says that this is meant",
-            stacklevel=3,
+            stacklevel=backend.frames_here(),
         )
     return min(wanted, MAX_ANALYTIC_RADIUS)
 
@@ -295,7 +297,7 @@ def cost_volume(
     Raises:
         TypeError, ValueError: an argument that does not fit.
     """
-    reach = checks.cost_volume(image, target, bank, radius, slack, cell, padding)
+    reach = checks.cost_volume(image, target, bank, radius, slack, cell, root, padding)
     name = backend.select(image, target, bank)
     if name == "native" and image.device.type in ("cpu", "meta"):
         return torch.ops.reblur_ops.cost_volume(image, target, bank, reach, slack, cell, root, padding)
@@ -373,8 +375,6 @@ def _directed(
         weight = image.new_ones(image.shape[0], 1, *image.shape[2:])
     spread = _implementation(name, direction)(torch.cat((image, weight), dim=1), parameters, weights, kernel, padding)
     values, total = spread[:, :-1], spread[:, -1:]
-    if not isinstance(normalize_scatter, Tensor):
-        return values / total
     nothing = total == 0
     return (values / total.masked_fill(nothing, 1)).masked_fill(nothing, 0)  # with gradient 0, too
 
@@ -404,7 +404,7 @@ def tap_weights(
 
     Taps that are mirrored at the axes and the diagonals weigh the same. Plane b(b+1)/2 + a, 0 <= a <= b <= R, is the
     weight of each of the 1, 4 or 8 taps (±a, ±b) and (±b, ±a): Σ_n w_n k_n at their distance, plus w_0 for plane 0.
-    Differentiable.
+    Differentiable as `reblur` is.
 
     Args:
         seeds, weights, radii, support: as for `reblur`.
@@ -419,6 +419,8 @@ def tap_weights(
     checks.choice("support", support, SUPPORTS)
     checks.maps(seeds, weights, values)
     name = backend.select(seeds, weights)
+    if name == "native":
+        checks.no_functional_gradient(seeds, weights)
     kernel = families.seeds(values, support)
     if checks.autocasting(seeds.device):
         seeds, weights = _autocast(seeds), _autocast(weights)
@@ -468,12 +470,14 @@ def blur_radius(
 
     The root of the mean squared distance of the taps from the centre, weighed by the kernel divided by its sum. A
     uniform disk of radius ρ has ρ/√2, a Gaussian σ√2. 0 where the kernel is the identity, with gradient 0 there.
+    Differentiable as `reblur` is.
 
     Args:
-        seeds, weights, radii, support: as for `reblur`. Weights that sum to 0 give NaN or Inf at that pixel.
+        seeds, weights, radii, support: as for `reblur`. Weights that sum to 0 give NaN or Inf at that pixel; negative
+            ones may give NaN, where the mean squared distance is below 0.
 
     Returns:
-        (N, 1, H, W), from 0 to √2·R for weights that are not negative; float32 under autocast. Differentiable.
+        (N, 1, H, W), from 0 to √2·R for weights that are not negative; float32 under autocast.
 
     Raises:
         TypeError, ValueError: as `reblur`.
@@ -486,8 +490,8 @@ def blur_radius(
     kernel = tap_weights(
         *((seeds.float(), weights.float()) if half else (seeds, weights)), radii=values, support=support
     )
-    taps = kernel.new_tensor([[1, k.squared_distance] for k in distance_classes(values[-1])])
-    taps = taps * kernel.new_tensor([[k.multiplicity] for k in distance_classes(values[-1])])
+    classes = distance_classes(values[-1])
+    taps = kernel.new_tensor([[k.multiplicity, k.multiplicity * k.squared_distance] for k in classes])
     with checks.without_autocast(kernel.device):
         total, second_moment = torch.einsum("nkhw,km->mnhw", kernel, taps)
     variance = (second_moment / total).unsqueeze(1)
@@ -521,6 +525,7 @@ def kernel_image(
         IndexError: a pixel outside the maps.
     """
     values = checks.radii_tuple(radii)
+    checks.choice("support", support, SUPPORTS)
     checks.maps(seeds, weights, values)
     index = torch.as_tensor(pixels, device=seeds.device)
     if isinstance(pixels, Sequence) and not len(pixels):
@@ -529,6 +534,8 @@ def kernel_image(
         raise ValueError(f"pixels must have shape (P, 3), each row (n, y, x), got {tuple(index.shape)}")
     if index.is_floating_point() or index.dtype == torch.bool:
         raise TypeError(f"pixels must be integers, got {index.dtype}")
+    if index.is_meta:
+        raise ValueError("seeds must have values, got device meta")
     size = torch.tensor([seeds.shape[0], seeds.shape[2], seeds.shape[3]], device=index.device)
     outside = ((index < 0) | (index >= size)).any(dim=1)
     if outside.any():

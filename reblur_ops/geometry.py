@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MAX_RADIUS = 15  # of kernels with a weight for every distance class: seeds and radial
+MAX_RADIUS = 15  # of kernels with a weight for every distance class: seeds, radial and taps
 MAX_ANALYTIC_RADIUS = 64  # of kernels whose weights are a formula: gaussian and disk
 
 
@@ -44,11 +44,11 @@ def interpolation(squared_distance: int) -> Interpolation:
     return Interpolation(ring, math.sqrt(squared_distance) - ring)
 
 
-_CLASSES = tuple(DistanceClass(a, b) for b in range(MAX_RADIUS + 1) for a in range(b + 1))
+_CLASSES = tuple(DistanceClass(a, b) for b in range(MAX_ANALYTIC_RADIUS + 1) for a in range(b + 1))
 
 
 def distance_classes(radius: int) -> tuple[DistanceClass, ...]:
-    """Every class of a (2 radius + 1)² window, in the order of their numbers."""
+    """Every class of a (2 radius + 1)² window, in the order of their numbers, for a radius up to 64."""
     return _CLASSES[: (radius + 1) * (radius + 2) // 2]
 
 

@@ -3,12 +3,15 @@
 import math
 import numbers
 
+import torch
 from torch import Tensor
 
 from reblur_ops import checks
 from reblur_ops.functional import disk_blur, gaussian_blur
 from reblur_ops.geometry import MAX_ANALYTIC_RADIUS
 from reblur_ops.options import LENS_KERNELS, Direction, LensKernel, Padding
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def coc_radius(
@@ -24,8 +27,8 @@ def coc_radius(
 
         ρ = A/2 · f / (s - f) · |z - s| / z  / pixel_pitch
 
-    All lengths are in one unit, say metres. Each argument may be a tensor that broadcasts with depth; differentiable in
-    all of them.
+    All lengths are in one unit, say metres. Each argument may be a tensor: one that broadcasts with depth, or, where
+    depth is (N, 1, H, W), one of shape (N,), a value for each image. Differentiable in all of them.
 
     Args:
         depth: z, of any shape, floating point: the distance from the lens, > 0. Infinity is far away.
@@ -35,19 +38,53 @@ def coc_radius(
         pixel_pitch: the distance from pixel to pixel on the sensor, > 0.
 
     Returns:
-        In the shape that the arguments broadcast to, in pixels, >= 0.
+        In the shape and dtype that the arguments broadcast and promote to, in pixels, >= 0. float16 and bfloat16 are
+        computed in float32.
 
     Raises:
         TypeError: depth is not a floating point tensor, or another argument neither a number nor a tensor.
-        ValueError: a number out of its range; values in tensors are not looked at.
+        ValueError: a tensor whose shape does not broadcast, or a number out of its range; values in tensors are not
+            looked at.
     """
     if not isinstance(depth, Tensor) or not depth.is_floating_point():
         raise TypeError(f"depth must be a floating point torch.Tensor, got {getattr(depth, 'dtype', type(depth))}")
     check_numbers(aperture=aperture, focal_length=focal_length, pixel_pitch=pixel_pitch, focus=focus)
     if not isinstance(focus, Tensor) and not isinstance(focal_length, Tensor) and focus <= focal_length:
         raise ValueError(f"focus must be farther than the focal length, {focal_length}, got {focus}")
-    # With s/(s - f) as 1/(1 - f/s), and |z - s|/(z s) as |1/s - 1/z|: either distance may be infinite.
-    return aperture * focal_length / (1 - focal_length / focus) * (1 / focus - 1 / depth).abs() / (2 * pixel_pitch)
+    s, a, f, pitch = (
+        _beside(depth, name, value)
+        for name, value in {
+            "focus": focus, "aperture": aperture, "focal_length": focal_length, "pixel_pitch": pixel_pitch,
+        }.items()
+    )  # fmt: skip
+    z = depth.float() if depth.dtype in _HALF else depth
+    # With s/(s - f) as 1/(1 - f/s), and |z - s|/(z s) as |1/s - 1/z|: either distance may be infinite. The factor
+    # first, as of numbers it is computed in double precision.
+    radius = a * f / (1 - f / s) / (2 * pitch) * (1 / s - 1 / z).abs()
+    # A tensor without dimensions does not promote, no more than a number does.
+    wider = any(
+        isinstance(t, Tensor) and t.dim() and t.is_floating_point() and t.dtype != depth.dtype
+        for t in (focus, aperture, focal_length, pixel_pitch)
+    )
+    return radius if wider else radius.to(depth.dtype)
+
+
+def _beside(depth: Tensor, name: str, value: float | Tensor) -> float | Tensor:
+    """A length in a shape that broadcasts with depth, in 32 bits or more."""
+    if not isinstance(value, Tensor):
+        return value
+    shape = value.shape
+    if value.dim() == 1 and depth.dim() == 4:
+        value = value[:, None, None, None]
+    try:
+        torch.broadcast_shapes(value.shape, depth.shape)
+    except RuntimeError:
+        images = ", or has shape (N,)" if depth.dim() == 4 else ""
+        raise ValueError(
+            f"{name} must be a number or a tensor that broadcasts with depth, {tuple(depth.shape)}{images}, got "
+            f"{tuple(shape)}"
+        ) from None
+    return value.float() if value.dtype in _HALF else value
 
 
 def check_numbers(**lengths: float | Tensor) -> None:
@@ -82,8 +119,9 @@ def defocus(
 
     Args:
         image: (N, C, H, W), floating point, linear light.
-        depth: (N, 1, H, W), in the dtype of the image, as for `coc_radius`.
-        focus, aperture, focal_length, pixel_pitch: as for `coc_radius`.
+        depth: as for `coc_radius`, (N, 1, H, W) or any other form that sigma of `gaussian_blur` may have.
+        focus, aperture, focal_length, pixel_pitch: as for `coc_radius`. A focus of shape (1, C, 1, 1) is one for each
+            channel, as a lens has that is not corrected for colour.
         max_radius: 1 to 64, pixels: larger circles of confusion count as this.
         kernel: "disk" or "gaussian", with a σ of half the circle's radius, so that both have the same RMS radius, and a
             window of 3σ, at most 64.
@@ -98,13 +136,20 @@ def defocus(
         TypeError, ValueError: as `coc_radius` and `disk_blur`.
     """
     checks.choice("kernel", kernel, LENS_KERNELS)
-    radius = coc_radius(depth, focus, aperture, focal_length, pixel_pitch)
+    largest = checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)
+    depth = checks.scalar_map("depth", depth, image)
     normalize = direction == "scatter" if normalize_scatter is None else normalize_scatter
+    checks.blur(image, "depth", depth, largest, padding, direction, normalize)
+    radius = coc_radius(depth, focus, aperture, focal_length, pixel_pitch).to(depth.dtype)
+    if radius.shape not in (depth.shape, image.shape):
+        raise ValueError(
+            f"the tensors of the lens must broadcast with depth to its shape, {tuple(depth.shape)}, or that of image, "
+            f"{tuple(image.shape)}, got {tuple(radius.shape)}"
+        )
     if kernel == "disk":
         return disk_blur(
-            image, radius, max_radius=max_radius, direction=direction, padding=padding, normalize_scatter=normalize
+            image, radius, max_radius=largest, direction=direction, padding=padding, normalize_scatter=normalize
         )
-    largest = checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)
     return gaussian_blur(
         image,
         radius.clamp(max=largest) / 2,

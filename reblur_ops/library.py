@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from reblur_ops import checks, torch_backend
 from reblur_ops.families import Kernel
@@ -83,7 +84,7 @@ def _blur_backward(name: str) -> Any:
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[:3]
         op = getattr(torch.ops.reblur_ops, f"{name}_backward")
-        gradients = op(grad_output, *ctx.saved_tensors, *ctx.options, *needed)
+        gradients = _with_tangent(lambda grad: op(grad, *ctx.saved_tensors, *ctx.options, *needed), grad_output)
         return (*_wanted(gradients, needed), *[None] * len(ctx.options))
 
     return backward
@@ -96,8 +97,26 @@ def _class_weights_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> N
 
 def _class_weights_backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     needed = ctx.needs_input_grad[:2]
-    gradients = torch.ops.reblur_ops.class_weights_backward(grad_output, *ctx.saved_tensors, *ctx.options, *needed)
+    op = torch.ops.reblur_ops.class_weights_backward
+    gradients = _with_tangent(lambda grad: op(grad, *ctx.saved_tensors, *ctx.options, *needed), grad_output)
     return (*_wanted(gradients, needed), *[None] * len(ctx.options))
+
+
+def _with_tangent(op: Callable[[Tensor], tuple[Tensor, ...]], grad_output: Tensor) -> tuple[Tensor, ...]:
+    """The gradients with the tangent that grad_output may have, in which they are linear.
+
+    An operator of a library has no forward mode, and would drop it without a word.
+    """
+    if not checks.has_tangent(grad_output):
+        return op(grad_output)
+    if torch.is_grad_enabled() or checks.is_batched(grad_output):
+        raise NotImplementedError(
+            "the native kernels have no forward mode of gradients with create_graph or of a batch of them: compute "
+            'under use_backend("torch")'
+        )
+    primal, tangent = forward_ad.unpack_dual(grad_output)
+    assert tangent is not None
+    return tuple(forward_ad.make_dual(*pair) for pair in zip(op(primal), op(tangent), strict=True))
 
 
 def _wanted(gradients: tuple[Tensor, ...], needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
@@ -161,6 +180,8 @@ def _second(
     The computation starts from copies: what the tensors themselves come from, perhaps one from the other, is not its
     business.
     """
+    if checks.has_tangent(grad_output):  # the copies would lose it
+        raise NotImplementedError(_ONLY_TWICE)
     # Autocast, which the caller of backward may have on, would take the digits of float32.
     with torch.enable_grad(), checks.without_autocast(grad_output.device):
         tensors = [None if t is None else t.detach().requires_grad_() for t in (grad_output, *inputs)]
@@ -175,6 +196,9 @@ def _second(
     return tuple(next(results) if need else None for need in ctx.needs_input_grad)
 
 
+_ONLY_TWICE = 'reblur_ops has no third derivatives natively; compute under use_backend("torch"), which has them'
+
+
 class _OnlyTwice(torch.autograd.Function):
     """Passes second derivatives on, and refuses to be differentiated: without it, third ones would be zero."""
 
@@ -184,9 +208,7 @@ class _OnlyTwice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        raise NotImplementedError(
-            'reblur_ops has no third derivatives natively; compute under use_backend("torch"), which has them'
-        )
+        raise NotImplementedError(_ONLY_TWICE)
 
 
 for _name in ("gather", "scatter"):
@@ -219,18 +241,18 @@ def _vmap(op: Any, tensors: int) -> Any:
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
         b = info.batch_size
 
-        def merge(tensor: Tensor | None, dim: int | None) -> Tensor | None:
-            if tensor is None:
-                return None
+        def merge(tensor: Tensor, dim: int | None) -> Tensor:
             tensor = tensor.unsqueeze(0).expand(b, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
             return tensor.flatten(0, 1)
 
-        merged = [merge(tensor, dim) for tensor, dim in zip(args[:tensors], in_dims[:tensors], strict=True)]
+        given = zip(args[:tensors], in_dims[:tensors], strict=True)
+        merged = [None if tensor is None else merge(tensor, dim) for tensor, dim in given]
+        n = args[0].shape[1 if in_dims[0] == 0 else 0]  # images; said, not left to be found, as b may be 0
         results = op(*merged, *args[tensors:])
         if isinstance(results, Tensor):
-            return results.unflatten(0, (b, -1)), 0
+            return results.unflatten(0, (b, n)), 0
         # A gradient that is not needed has no elements, and no batch.
-        split = [r.unflatten(0, (b, -1)) if r.dim() == 4 else r.expand(b, 0) for r in results]
+        split = [r.unflatten(0, (b, n)) if r.dim() == 4 else r.expand(b, 0) for r in results]
         return tuple(split), tuple(0 for _ in split)
 
     return rule

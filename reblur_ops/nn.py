@@ -237,14 +237,15 @@ class Defocus(torch.nn.Module):
 
     Args:
         aperture, focal_length, pixel_pitch: of the lens and the sensor, in one unit, as for `reblur_ops.coc_radius`.
+            Tensors are kept as buffers, or as parameters if that is what they are.
         max_radius, kernel, direction, padding, normalize_scatter: as for `reblur_ops.defocus`.
     """
 
     def __init__(
         self,
-        aperture: float,
-        focal_length: float,
-        pixel_pitch: float,
+        aperture: float | Tensor,
+        focal_length: float | Tensor,
+        pixel_pitch: float | Tensor,
         *,
         max_radius: int,
         kernel: LensKernel = "disk",
@@ -259,15 +260,24 @@ class Defocus(torch.nn.Module):
         if normalize_scatter is not None:
             _check_normalization(normalize_scatter, direction)
         check_numbers(aperture=aperture, focal_length=focal_length, pixel_pitch=pixel_pitch)
-        self.aperture, self.focal_length, self.pixel_pitch = aperture, focal_length, pixel_pitch
+        self.aperture = self._kept("aperture", aperture)
+        self.focal_length = self._kept("focal_length", focal_length)
+        self.pixel_pitch = self._kept("pixel_pitch", pixel_pitch)
         self.max_radius = checks.radius("max_radius", max_radius, MAX_ANALYTIC_RADIUS)
         self.kernel: LensKernel = kernel
         self.direction: Direction = direction
         self.padding: Padding = padding
         self.normalize_scatter = normalize_scatter
 
+    def _kept(self, name: str, value: float | Tensor) -> float | Tensor:
+        if isinstance(value, Tensor) and not isinstance(value, torch.nn.Parameter):
+            self.register_buffer(name, value)
+        return value
+
     def forward(self, image: Tensor, depth: Tensor, focus: float | Tensor) -> Tensor:
-        """The picture of (N, C, H, W), linear light, of this depth, (N, 1, H, W), focused at a distance."""
+        """The picture of (N, C, H, W), linear light, of this depth, (N, 1, H, W), focused at a distance: a number, or
+        (N,), one for each image.
+        """
         return defocus(
             image,
             depth,
@@ -283,5 +293,7 @@ class Defocus(torch.nn.Module):
         )
 
     def extra_repr(self) -> str:
-        lens = f"aperture={self.aperture}, focal_length={self.focal_length}, pixel_pitch={self.pixel_pitch}"
-        return f"{lens}, max_radius={self.max_radius}, kernel={self.kernel!r}, direction={self.direction!r}"
+        kept = {"aperture": self.aperture, "focal_length": self.focal_length, "pixel_pitch": self.pixel_pitch}
+        lens = ", ".join(f"{k}={f'Tensor{tuple(v.shape)}' if isinstance(v, Tensor) else v}" for k, v in kept.items())
+        text = f"{lens}, max_radius={self.max_radius}, kernel={self.kernel!r}, direction={self.direction!r}"
+        return f"{text}, padding={self.padding!r}, normalize_scatter={self.normalize_scatter}"

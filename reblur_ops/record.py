@@ -5,6 +5,7 @@ The standard library alone: setup.py reads this file before anything else can be
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 RECORD = "_build.json"
@@ -21,12 +22,15 @@ def digest(csrc: Path) -> str:
 
 def write_record(path: Path, decision: str, sources: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"decision": decision, "sources": sources}) + "\n")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps({"decision": decision, "sources": sources}) + "\n")
+    unfinished.replace(path)
 
 
 def read_record(path: Path) -> dict[str, str]:
-    """The record's "decision" and "sources"; empty where there is none."""
+    """The record's "decision" and "sources"; empty where there is none that can be read."""
     try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):  # an import does not fail for want of a note on the build
         return {}
+    return record if isinstance(record, dict) else {}

@@ -176,7 +176,7 @@ def cost_volume(
     if image.dtype in (torch.float16, torch.bfloat16):
         tensors = image.float(), target.float(), bank.float()
         return cost_volume(*tensors, radius, slack, cell, root, padding).to(image.dtype)
-    if image.numel() == 0 or not len(bank):
+    if image.numel() == 0 or not len(bank) or image.is_meta:
         return image.new_zeros(compared_shape(image, len(bank), slack, cell))
     h, w = image.shape[2:]
     planes = class_map(radius, image.device).flatten().tolist()

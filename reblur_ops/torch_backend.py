@@ -99,7 +99,7 @@ def cost_volume(
     if image.dtype in (torch.float16, torch.bfloat16):
         tensors = image.float(), target.float(), bank.float()
         return cost_volume(*tensors, radius, slack, cell, root, padding).to(image.dtype)
-    if image.numel() == 0 or not len(bank):
+    if image.numel() == 0 or not len(bank) or image.is_meta:
         return image.new_zeros(compared_shape(image, len(bank), slack, cell))
     costs = []
     for weights in bank:
@@ -116,7 +116,7 @@ def kernels(values: Tensor, kernel: Kernel) -> Tensor:
     """(P, 2R+1, 2R+1): the kernels of a family without weights, from P pixels' parameters, (P, channels)."""
     planes = values[..., None, None]
     if kernel.family in ("gaussian", "disk"):
-        classes = tuple(DistanceClass(a, b) for b in range(kernel.radius + 1) for a in range(b + 1))
+        classes = distance_classes(kernel.radius)
         weights = _normalised(_analytic(planes, kernel, classes), classes)
     else:
         weights = class_weights(planes, None, kernel)
@@ -213,8 +213,9 @@ def _analytic(parameters: Tensor, kernel: Kernel, classes: tuple[DistanceClass, 
 
 def _by_row(row: Callable[..., tuple[Tensor, ...]], image: Tensor, parameters: Tensor, radius: int) -> list[Tensor]:
     """The sums over b = 0 … radius of row(image, parameters, b), with memory for one of them."""
-    # Hooks on what is saved, by which memory is kept low, are unknown to torch.func.grad.
-    run = row if checks.in_functional_gradient() else partial(checkpoint, row, use_reentrant=False)
+    # What is computed again must be computed as it was before; a transform, such as torch.func.jvp, may have ended by
+    # then, and torch.func.grad knows nothing of the hooks.
+    run = row if checks.in_transform() else partial(checkpoint, row, use_reentrant=False)
     totals: list[Tensor] = []
     for b in range(radius + 1):
         terms = run(image, parameters, b)

@@ -17,7 +17,7 @@ template <class T>
 struct Problem {
   KernelOptions kernel;
   Planes<const T> parameters[2];  // the family's: seeds [N, Σ(r+1), H, W] and weights [N, S+1, H, W]; profile
-                                  // [N, R+1, H, W]; σ or ρ [N, 1, H, W]
+                                  // [N, R+1, H, W]; tap weights [N, (R+1)(R+2)/2, H, W]; σ or ρ [N, 1, H, W]
 };
 
 // What the family's kernels are read off (its states, families/class_family.h), as it is kept between kernels:

@@ -97,7 +97,7 @@ class Launcher {
         kernels_(select_kernels<T>()) {}
 
   void gather(const Tensor& image, const Tensor& output) const {
-    const GatherArguments<T> arguments{size_, rows(), padding_, planes<T>(image), mutable_planes<T>(output)};
+    const GatherArguments<T> arguments{size_, all_rows(size_), padding_, planes<T>(image), mutable_planes<T>(output)};
     parallel(kernels_.tiles(size_, arguments.rows),
              [&](int64_t begin, int64_t end) { kernels_.gather(problem_, arguments, begin, end); });
   }
@@ -128,7 +128,7 @@ class Launcher {
   }
 
   void class_weights(const Tensor& output) const {
-    const ClassWeightsArguments<T> arguments{size_, rows(), mutable_planes<T>(output)};
+    const ClassWeightsArguments<T> arguments{size_, all_rows(size_), mutable_planes<T>(output)};
     parallel(kernels_.tiles(size_, arguments.rows),
              [&](int64_t begin, int64_t end) { kernels_.class_weights(problem_, arguments, begin, end); });
   }
@@ -136,20 +136,18 @@ class Launcher {
   void class_weights_gradients(const Tensor& grad, const ParameterGradients& results) const {
     const auto& [parameters, weights] = results;
     const ClassWeightsGradientsArguments<T> arguments{
-        size_, rows(), planes<T>(grad), {mutable_planes<T>(parameters), mutable_planes<T>(weights)}};
+        size_, all_rows(size_), planes<T>(grad), {mutable_planes<T>(parameters), mutable_planes<T>(weights)}};
     parallel(kernels_.tiles(size_, arguments.rows),
              [&](int64_t begin, int64_t end) { kernels_.class_weights_gradients(problem_, arguments, begin, end); });
   }
 
  private:
-  Rows rows() const { return {0, size_.batch, 0, size_.height}; }
-
   ParameterGradientsArguments<T> gradient_arguments(const Tensor& image,
                                                     const Tensor& grad,
                                                     const ParameterGradients& results) const {
     const auto& [parameters, weights] = results;
     return {size_,
-            rows(),
+            all_rows(size_),
             padding_,
             planes<T>(image),
             planes<T>(grad),

@@ -41,7 +41,7 @@ template <class P>
 struct Problem {
   KernelOptions kernel;
   StridedPlanes<const P> parameters[2];  // the family's: seeds [N, Σ(r+1), H, W] and weights [N, S+1, H, W]; profile
-                                         // [N, R+1, H, W]; σ or ρ [N, 1, H, W]
+                                         // [N, R+1, H, W]; tap weights [N, (R+1)(R+2)/2, H, W]; σ or ρ [N, 1, H, W]
 };
 
 // Whether a pixel's kernel is kept as class weights. Analytic families are computed tap by tap instead, but for the one

@@ -12,7 +12,7 @@
 //
 // and for the gradients to its parameters, which it gets from the sums S_k of the image over each class:
 //
-//   kSums, sums_size()        lanes that add up over the channels, from zero
+//   kSums                     lanes that add up over the channels, from zero
 //   accumulate(state, g, sum, sums)      adds one channel, with g the output's gradient and sum(class) = S_k
 //   adjoint(load, sums, store, state)    hands the gradients to store(tensor, channel, value)
 //   kAnalytic                 whether accumulate and adjoint read the state, which is prepared before. If not, adjoint
@@ -37,7 +37,6 @@ struct ClassFamily {
   bool square;  // the support: square, or disk
 
   REBLUR_HOST_DEVICE int state_size() const { return class_count(radii.max()); }
-  REBLUR_HOST_DEVICE int sums_size() const { return class_count(radii.max()); }
 
   // False for a class (a, b) that no kernel of this family reaches: its weight is 0 and its taps need not be read.
   REBLUR_HOST_DEVICE bool reaches(int a, int b) const { return within_disk(a, b, radii.max()) || square; }

@@ -84,13 +84,13 @@ struct DiskFamily {
 
   // ---- What the CPU kernels ask for: see families/class_family.h ----
 
-  static constexpr int kState = 4, kSums = 2;
+  static constexpr int kState = 4;
+  static constexpr int kSums = 2;  // Σ g Σ_k f_k S_k, Σ g Σ_k ∂f_k/∂ρ S_k
   static constexpr int kEdge = 0, kInverse = 1, kSlope = 2, kLargestEdge = 3;
 
   // ρ + 1/2, 1 / Σ f, slope, and in every lane the largest ρ + 1/2 of all. The third sum Σ ∂f/∂ρ is needed by the
   // adjoint alone, which computes it.
   REBLUR_HOST_DEVICE int state_size() const { return kState; }
-  REBLUR_HOST_DEVICE int sums_size() const { return kSums; }  // Σ g Σ_k f_k S_k, Σ g Σ_k ∂f_k/∂ρ S_k
 
   template <class Lane, class Load>
   REBLUR_HOST_DEVICE void prepare(const Load& load, Lane* state) const {

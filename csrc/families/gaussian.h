@@ -71,10 +71,10 @@ struct GaussianFamily {
   //
   // The window is the product of two axes, and so is its sum: T(a, b) = h_a h_b, h_a = f(a) / Σ_i f(i).
 
-  static constexpr int kState = Radii::kRings + 2, kSums = 2;
+  static constexpr int kState = Radii::kRings + 2;
+  static constexpr int kSums = 2;  // Σ g Σ_k T_k S_k, Σ g Σ_k T_k d_k^2 S_k
 
   REBLUR_HOST_DEVICE int state_size() const { return radii.max() + 3; }  // h_0 … h_R, slope, mean
-  REBLUR_HOST_DEVICE int sums_size() const { return kSums; }             // Σ g Σ_k T_k S_k, Σ g Σ_k T_k d_k^2 S_k
 
   template <class Lane, class Load>
   REBLUR_HOST_DEVICE void prepare(const Load& load, Lane* state) const {

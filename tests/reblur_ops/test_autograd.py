@@ -281,6 +281,13 @@ def test_vmap(backend):
             assert_close(mapped[k], reblur_ops.reblur(image[k], p.seeds, weights[..., k], radii=(2,)), torch.float64)
 
 
+@pytest.mark.parametrize("shape", [(0, 2), (3, 0)], ids=str)
+def test_vmap_of_nothing(shape):
+    p = problem(4, 5, batch=1, radii=(2,))
+    image, seeds, weights = (t.expand(*shape, *t.shape[1:]) for t in p.tensors)
+    assert torch.func.vmap(lambda *t: reblur_ops.reblur(*t, radii=(2,)))(image, seeds, weights).shape == image.shape
+
+
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "native"])
 def test_gradients_of_each_sample_by_vmap(backend):
     p = problem(4, 5, batch=3, radii=(2,))
@@ -339,6 +346,75 @@ def test_forward_mode_together_with_other_transforms(how):
 
 
 @pytest.mark.native
+@pytest.mark.parametrize("direction", ["gather", "scatter"])
+def test_the_gradient_has_the_tangent_of_what_comes_after(direction):
+    """Forward mode over reverse, where only what is downstream of the operator is followed: an operator of a library
+    drops that tangent without a word.
+    """
+    p = problem(5, 6, batch=1, radii=(2,))
+    tangents = []
+    for backend in ("torch", BACKENDS[0]):
+        image, seeds, weights = (t.detach().requires_grad_() for t in p.tensors)
+        with reblur_ops.use_backend(backend), torch.autograd.forward_ad.dual_level():
+            gain = torch.autograd.forward_ad.make_dual(torch.tensor(2.0).double(), torch.tensor(1.0).double())
+            blurred = reblur_ops.reblur(image, seeds, weights, radii=(2,), direction=direction)
+            taps = reblur_ops.tap_weights(seeds, weights, radii=(2,))
+            loss = (blurred * gain).square().sum() + (taps * gain).square().sum()
+            gradients = torch.autograd.grad(loss, (image, seeds, weights))
+            tangents.append([torch.autograd.forward_ad.unpack_dual(gradient).tangent for gradient in gradients])
+    for expected, actual in zip(*tangents, strict=True):
+        assert expected.any()
+        assert_close(actual, expected, torch.float64)
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("how", ["create_graph", "is_grads_batched", "of the second"])
+def test_forward_mode_refuses_what_it_would_compute_wrongly(how):
+    p = problem(5, 6, batch=1, radii=(2,))
+    seeds = p.seeds.detach().requires_grad_()
+    with torch.autograd.forward_ad.dual_level():
+        gain = torch.autograd.forward_ad.make_dual(torch.tensor(2.0).double(), torch.tensor(1.0).double())
+        blurred = reblur_ops.reblur(p.image, seeds, p.weights, radii=(2,))
+        if how == "create_graph":
+            call = lambda: torch.autograd.grad((blurred * gain).sum(), seeds, create_graph=True)  # noqa: E731
+        elif how == "is_grads_batched":
+            several = torch.ones(2, *blurred.shape, dtype=torch.float64) * gain
+            call = lambda: torch.autograd.grad(blurred, seeds, several, is_grads_batched=True)  # noqa: E731
+        else:
+            grad_output = torch.ones_like(blurred).requires_grad_()
+            (gradient,) = torch.autograd.grad(blurred, seeds, grad_output, create_graph=True)
+            call = lambda: torch.autograd.grad((gradient * gain).sum(), seeds, create_graph=True)  # noqa: E731
+        with pytest.raises((NotImplementedError, RuntimeError), match=r"use_backend|jvp"):
+            call()
+
+
+@pytest.mark.parametrize("how", ["jvp", "dual numbers", "vmap"])
+def test_large_radii_go_backward_after_a_transform_has_ended(how):
+    """Beyond 15 pixels pure PyTorch computes rows again in the backward pass, when the transform is over."""
+    image = torch.rand(1, 1, 6, 7, dtype=torch.float64)
+    direction = torch.rand(1, 1, 6, 7, dtype=torch.float64)
+
+    def derivative(radius):
+        sigma = torch.linspace(0.5, 2, 42, dtype=torch.float64).view(1, 1, 6, 7).requires_grad_()
+
+        def blur(s):
+            return reblur_ops.gaussian_blur(image, s, radius=radius)
+
+        with reblur_ops.use_backend("torch"):
+            if how == "jvp":
+                found = torch.func.jvp(blur, (sigma,), (direction,))[1]
+            elif how == "vmap":
+                found = torch.func.vmap(blur)(sigma[None]).square()
+            else:
+                with torch.autograd.forward_ad.dual_level():
+                    dual = torch.autograd.forward_ad.make_dual(sigma, direction)
+                    found = torch.autograd.forward_ad.unpack_dual(blur(dual)).tangent
+            return torch.autograd.grad(found.sum(), sigma)[0]
+
+    # A σ of 2 has nothing between 15 and 16.
+    assert_close(derivative(16), derivative(15), torch.float64)
+
+
 def test_second_derivatives_are_computed_in_float32_under_autocast():
     def second(autocast):
         leaves = [tensor.float().requires_grad_() for tensor in problem(6, 7).tensors]
@@ -380,6 +456,13 @@ def test_functional_gradients_are_refused_natively():
     p = problem(4, 5, batch=1, radii=(2,))
     with reblur_ops.use_backend("native"), pytest.raises(RuntimeError, match=r"use torch\.autograd, or call it within"):
         torch.func.grad(lambda image: reblur_ops.reblur(image, *p.tensors[1:], radii=(2,)).sum())(p.image)
+    for function in (
+        reblur_ops.tap_weights,
+        reblur_ops.blur_radius,
+        lambda seeds, weights, radii: reblur_ops.kernel_image(seeds, weights, [(0, 1, 2)], radii=radii),
+    ):
+        with reblur_ops.use_backend("native"), pytest.raises(RuntimeError, match=r"use torch\.autograd, or call it"):
+            torch.func.grad(lambda seeds, f=function: f(seeds, p.weights, radii=(2,)).sum())(p.seeds)
 
 
 @pytest.mark.native
@@ -392,9 +475,9 @@ def test_operators_called_directly_refuse_what_does_not_fit(dtype):
     def gather(image, seeds, weights, radii=reblur_ops.PUBLISHED_RADII, support="square", padding="zeros"):
         ops.gather(image, seeds, weights, "seeds", radii, support, "softmax", padding)
 
-    with pytest.raises(ValueError, match="parameters must have shape"):
+    with pytest.raises(ValueError, match="parameters must have 35 channels, got shape"):
         gather(p.image, p.seeds[:, 1:], p.weights)
-    with pytest.raises(ValueError, match="image must have shape"):
+    with pytest.raises(ValueError, match="image must have the batch, height and width"):
         gather(p.image[:, :, 1:], *p.tensors[1:])
     with pytest.raises(ValueError, match="radii must increase"):
         gather(*p.tensors, radii=(1, 16))

@@ -53,6 +53,27 @@ def test_use_backend_nests_and_restores():
     assert not torch.equal(by_torch, by_reference)
 
 
+def test_use_backend_restores_where_two_threads_leave_in_the_order_they_came():
+    first, second = reblur_ops.use_backend("torch"), reblur_ops.use_backend("reference")
+    before = reblur_ops.explain_backend()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert reblur_ops.explain_backend() == "reference (chosen by use_backend)"
+    second.__exit__(None, None, None)
+    assert reblur_ops.explain_backend() == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", b"\xff\xfe"])
+def test_a_damaged_record_of_the_build_is_none(tmp_path, content):
+    path = tmp_path / record.RECORD
+    record.write_record(path, "compiled", "sources")
+    assert record.read_record(path) == {"decision": "compiled", "sources": "sources"}
+    assert [entry.name for entry in tmp_path.iterdir()] == [record.RECORD]
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert record.read_record(path) == {}
+
+
 def test_use_backend_refuses_other_names():
     message = "backend must be one of 'native', 'torch', 'reference', got 'cuda'"
     with pytest.raises(ValueError, match=message), reblur_ops.use_backend("cuda"):
@@ -81,6 +102,14 @@ def test_tensors_without_data_get_shapes():
     image, seeds, weights = (torch.empty(2, c, 5, 6, device="meta") for c in (3, 35, 8))
     assert reblur_ops.reblur(image, seeds, weights).shape == (2, 3, 5, 6)
     assert reblur_ops.blur_radius(seeds, weights).shape == (2, 1, 5, 6)
+    bank = torch.empty(4, 6, device="meta")
+    for name in reblur_ops.backends():
+        with reblur_ops.use_backend(name):
+            assert reblur_ops.cost_volume(image, image, bank, 2).shape == (2, 4, 1, 5, 6)
+    with pytest.raises(ValueError, match="radius must be given on device meta"):
+        reblur_ops.gaussian_blur(image, torch.empty(2, 1, 5, 6, device="meta"))
+    with pytest.raises(ValueError, match="seeds must have values, got device meta"):
+        reblur_ops.kernel_image(seeds, weights, [(0, 1, 2)])
 
 
 def test_without_a_compiled_module_pure_pytorch_answers_and_says_so_once():

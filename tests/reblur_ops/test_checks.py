@@ -88,6 +88,16 @@ def test_options():
         reblur_ops.reblur(**good(), padding="circular")
     with pytest.raises(ValueError, match="support must be one of"):
         reblur_ops.tap_weights(good()["seeds"], good()["weights"], support="Square")
+    with pytest.raises(ValueError, match="support must be one of"):
+        reblur_ops.kernel_image(good()["seeds"], good()["weights"], [(0, 0, 0)], support="Square")
+    with pytest.raises(TypeError, match="normalize_scatter must be a bool or a tensor, got NoneType"):
+        reblur_ops.reblur(**good(), normalize_scatter=None)
+
+
+def test_layouts():
+    arguments = good()
+    with pytest.raises(TypeError, match=re.escape("image must be a dense tensor, got layout torch.sparse_coo")):
+        reblur_ops.reblur(**{**arguments, "image": arguments["image"].to_sparse()})
 
 
 @pytest.mark.parametrize("size", [(7, 20), (20, 7), (1, 1)])

@@ -115,6 +115,7 @@ def test_has_no_gradient():
         ({"slack": 9}, "slack must be an integer from 0 to 8, got 9"),
         ({"cell": 3}, "cell must be 1 or 2, got 3"),
         ({"cell": 1.0}, "cell must be 1 or 2, got 1.0"),
+        ({"root": 2}, "root must be a bool, got 2"),
         ({"padding": "wrap"}, "padding must be one of"),
     ],
 )
@@ -129,7 +130,7 @@ def test_refuses(change, message):
 def test_direct_calls_are_checked_too():
     image, bank = torch.rand(1, 3, 8, 8), torch.rand(2, 6)
     for arguments, message in (
-        ((image, image[:, :2], bank, 2, 0, 1, False, "zeros"), "target must have shape"),
+        ((image, image[:, :2], bank, 2, 0, 1, False, "zeros"), "target must have 3 channels, got shape"),
         ((image, image, bank, 3, 0, 1, False, "zeros"), "bank must have shape"),
         ((image, image, bank, 2, 9, 1, False, "zeros"), "slack must be 0 to 8"),
         ((image, image, bank.double(), 2, 0, 1, False, "zeros"), "bank must be like image"),

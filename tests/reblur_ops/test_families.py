@@ -279,6 +279,21 @@ def test_a_weight_for_each_source_pixel_serves_maps_for_each_channel():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_normalised_scatter_is_0_where_nothing_arrives(backend):
+    image, profile = torch.rand(1, 2, 5, 6), torch.zeros(1, 2, 5, 6)
+    profile[..., 3:] = 1
+    profile.requires_grad_()
+    options = {"normalize": "none", "direction": "scatter"}
+    with reblur_ops.use_backend(backend):
+        for normalize in (True, torch.ones(1, 1, 5, 6)):
+            found = reblur_ops.radial_blur(image, profile, **options, normalize_scatter=normalize)
+            assert not found[..., :2].any()
+            assert found[..., 2:].all()
+            assert found.isfinite().all()
+            assert torch.autograd.grad(found.sum(), profile)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_light_spreads_from_the_blurred_and_not_into_it(backend):
     """A bright line out of focus beside a dark plane in focus: scatter crosses the edge, gather does not."""
     image = torch.zeros(1, 1, 21, 21, dtype=torch.float64)

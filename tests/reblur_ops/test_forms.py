@@ -79,6 +79,9 @@ def test_other_forms_are_refused_by_the_shape_that_was_given(value, error, messa
 def test_a_gaussian_that_the_largest_window_cuts_off_is_told():
     with pytest.warns(UserWarning, match=r"a sigma of 40 pixels is cut off at 64 pixels, 1\.60 sigma; radius=64 says"):
         reblur_ops.gaussian_blur(IMAGE, 40.0)
+    with pytest.warns(UserWarning, match="cut off") as caught:
+        reblur_ops.nn.GaussianBlur()(IMAGE, 40.0)
+    assert caught[0].filename == __file__
     reblur_ops.gaussian_blur(IMAGE, 40.0, radius=64)
     reblur_ops.gaussian_blur(IMAGE, 21.0)
 

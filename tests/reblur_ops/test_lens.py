@@ -109,3 +109,54 @@ def test_defocus_refuses_before_it_computes():
             reblur_ops.defocus(image, depth, **LENS, max_radius=65, kernel=kernel)
         with pytest.raises(TypeError, match="max_radius must be an integer"):
             reblur_ops.defocus(image, depth, **LENS, max_radius=2.5, kernel=kernel)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_16_bits_are_computed_in_32(dtype):
+    depth = torch.linspace(1.5, 3, 50).to(dtype)
+    focal_length = torch.tensor(0.05, dtype=dtype)
+    actual = reblur_ops.coc_radius(depth, **{**LENS, "focal_length": focal_length})
+    assert actual.dtype == dtype
+    expected = reblur_ops.coc_radius(depth.double(), **{**LENS, "focal_length": focal_length.double()})
+    torch.testing.assert_close(actual, expected.to(dtype), rtol=torch.finfo(dtype).eps, atol=0)
+    assert reblur_ops.coc_radius(depth, **{**LENS, "focus": torch.full((50,), 2.0)}).dtype == torch.float32
+
+
+def test_a_focus_for_each_image():
+    """Also where the picture is as wide as the batch is long, and (N,) could be read along its width."""
+    depth = torch.rand(4, 1, 3, 4) + 1
+    image, focus = torch.rand(4, 3, 3, 4), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    apart = torch.cat([reblur_ops.coc_radius(depth[[k]], **{**LENS, "focus": k + 1.0}) for k in range(4)])
+    torch.testing.assert_close(reblur_ops.coc_radius(depth, **{**LENS, "focus": focus}), apart)
+    lens = reblur_ops.nn.Defocus(torch.tensor([0.025]), 0.05, 6e-6, max_radius=5)
+    assert dict(lens.named_buffers()).keys() == {"aperture"}
+    assert "aperture=Tensor(1,), focal_length=0.05" in repr(lens)
+    expected = reblur_ops.disk_blur(
+        image, apart, max_radius=5, direction="scatter", padding="replicate", normalize_scatter=True
+    )
+    torch.testing.assert_close(lens(image, depth, focus), expected)
+
+
+def test_a_focus_for_each_channel():
+    image, depth = torch.rand(1, 3, 8, 9), torch.full((1, 1, 8, 9), 2.0)
+    focus = torch.tensor([1.95, 2.0, 2.05])
+    together = reblur_ops.defocus(image, depth, **{**LENS, "focus": focus.view(1, 3, 1, 1)}, max_radius=5)
+    for c in range(3):
+        alone = reblur_ops.defocus(image[:, c : c + 1], depth, **{**LENS, "focus": focus[c].item()}, max_radius=5)
+        torch.testing.assert_close(together[:, c : c + 1], alone)
+    assert torch.equal(together[:, 1], image[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"depth": torch.ones(2, 1, 8, 7)}, "depth must be a number or have shape"),
+        ({"depth": torch.ones(2, 1, 8, 8, dtype=torch.float64)}, "depth must have the dtype of image"),
+        ({"focus": torch.ones(3)}, r"focus must be a number or a tensor that broadcasts .* or has shape \(N,\), got"),
+        ({"aperture": torch.ones(5, 1, 1, 1, 1)}, r"to its shape, \(2, 1, 8, 8\), or that of image"),
+    ],
+)
+def test_defocus_names_what_does_not_fit(change, match):
+    arguments = {"image": torch.rand(2, 3, 8, 8), "depth": torch.ones(2, 1, 8, 8), **LENS, **change}
+    with pytest.raises((TypeError, ValueError), match=match):
+        reblur_ops.defocus(**arguments, max_radius=3)

@@ -111,7 +111,9 @@ def photograph_again(image: Tensor, cameras: Cameras, noise: Tensor) -> Tensor:
 
 def _clumped(noise: Tensor, cameras: Cameras) -> Tensor:
     """Noise as demosaicking leaves it."""
-    return torch.lerp(noise, 2 * _filtered(noise, (1 / 3,) * 3, "constant"), _each(cameras.clumping))
+    some = _members(cameras.clumping > 0)
+    mean = 2 * _filtered(noise[some], (1 / 3,) * 3, "constant")
+    return _with(noise, some, torch.lerp(noise[some], mean, _each(cameras.clumping[some])))
 
 
 def _noisy(light: Tensor, cameras: Cameras, noise: Tensor) -> Tensor:
@@ -132,6 +134,11 @@ def jpeg(image: Tensor, quality: Tensor, subsampled: Tensor) -> Tensor:
         quality: (N,), 1 … 100, as libjpeg scales the tables; where it is 0 the image is returned as it is.
         subsampled: (N,), 1 where the chroma has half the size (4:2:0).
     """
+    some = _members(quality > 0)
+    return _with(image, some, _coded(image[some], quality[some], subsampled[some]))
+
+
+def _coded(image: Tensor, quality: Tensor, subsampled: Tensor) -> Tensor:
     values = 255 * image - 128
     matrix = torch.tensor(_YCC, device=image.device)
     ycc = torch.einsum("ij,njhw->nihw", matrix, values)
@@ -163,8 +170,10 @@ def _toned(srgb: Tensor, cameras: Cameras) -> Tensor:
 
 def _sharpened(image: Tensor, cameras: Cameras) -> Tensor:
     taps = torch.exp(-torch.arange(-2.0, 3.0).square() / 2)
-    soft = _filtered(image, (taps / taps.sum()).tolist(), "replicate")
-    return (image + _each(cameras.sharpening) * (image - soft)).clamp(0, 1)
+    some = _members(cameras.sharpening > 0)
+    soft = _filtered(image[some], (taps / taps.sum()).tolist(), "replicate")
+    sharpened = image[some] + _each(cameras.sharpening[some]) * (image[some] - soft)
+    return _with(image, some, sharpened).clamp(0, 1)
 
 
 def _filtered(image: Tensor, taps: Sequence[float], mode: str) -> Tensor:
@@ -179,6 +188,17 @@ def _filtered(image: Tensor, taps: Sequence[float], mode: str) -> Tensor:
         for offset, tap in enumerate(taps[1:], 1):
             image = image.add_(padded.narrow(axis, offset, extent), alpha=tap)
     return image
+
+
+def _members(wanted: Tensor) -> Tensor | slice:
+    """The images for which something is wanted, (N,); on a GPU all, as the answer would have to be waited for."""
+    return wanted.nonzero()[:, 0] if wanted.device.type == "cpu" else slice(None)
+
+
+def _with(images: Tensor, some: Tensor | slice, changed: Tensor) -> Tensor:
+    if isinstance(some, slice):
+        return changed
+    return images.index_copy(0, some, changed) if len(some) else images
 
 
 def _each(values: Tensor) -> Tensor:

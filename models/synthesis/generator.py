@@ -162,6 +162,7 @@ class PairGenerator:
         self.margin = max(config.reach, math.ceil(config.shift) + 2)
         self.extent = _fast_size(self.outer + 2 * self.margin)
         self.textures = Textures(originals, self.extent, device, config.full_size, config.sharp)
+        self.light = to_linear(torch.arange(256, device=device) / 255)
 
     def batch(self, numbers: Sequence[int], misaligned: bool = True) -> dict[str, Tensor]:
         """The samples with these numbers.
@@ -192,7 +193,7 @@ class PairGenerator:
             for generator, kind in zip(generators, kinds, strict=True)
             for _ in range(count)
         ]
-        light = to_linear(torch.stack(drawn)).unflatten(0, (len(kinds), count))
+        light = self.light.index_select(0, torch.stack(drawn).flatten().int()).view(len(kinds), count, 3, n, n)
         masks = _masks(generators, count, n, device)
         levels, shares = _slices(generators, kinds, n, config, device)
         apertures = _draw_apertures(generators, config).to(device)

@@ -63,7 +63,7 @@ class Textures:
             )
 
     def draw(self, generator: np.random.Generator, soft: bool = False) -> Tensor:
-        """(3, extent, extent), sRGB, 0 … 1, turned and mirrored at random.
+        """(3, extent, extent), uint8, sRGB, turned and mirrored at random.
 
         Args:
             soft: whether a crop that is soft itself will do.
@@ -72,7 +72,7 @@ class Textures:
         texture, top, left = max((self._candidate(generator) for _ in range(tries)), key=self._sharp_enough)
         crop = texture.pixels[:, top : top + self.extent, left : left + self.extent]
         crop = torch.rot90(crop, int(generator.integers(4)), (1, 2))
-        return (crop.flip(2) if generator.integers(2) else crop).float() / 255
+        return crop.flip(2) if generator.integers(2) else crop
 
     def _candidate(self, generator: np.random.Generator) -> tuple[Texture, int, int]:
         sizes = self.photographs[int(generator.integers(len(self.photographs)))]

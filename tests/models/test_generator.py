@@ -99,6 +99,19 @@ def test_jpeg_is_that_of_libjpeg(quality, subsampled):
     assert torch.equal(jpeg(image, torch.zeros(1), torch.zeros(1)), image)
 
 
+def test_a_gpu_that_computes_all_images_makes_the_same(monkeypatch):
+    """What few images need is computed for those alone, but on a GPU for all."""
+    generators = [np.random.default_rng(number) for number in range(12)]
+    cameras = draw_cameras(generators, noise=0.03, compressed=0.5, quality=(60, 95), tone=0.5, sharpening=0.6)
+    for values in (cameras.clumping, cameras.sharpening, cameras.quality):
+        assert 0 < (values > 0).sum() < 12
+    light, noise = (torch.from_numpy(generators[0].random((12, 3, 32, 48), np.float32)) for _ in range(2))
+    some = photograph(light, cameras, noise), develop(light, cameras)
+    monkeypatch.setattr("models.synthesis.camera._members", lambda wanted: slice(None))
+    for one, other in zip(some, (photograph(light, cameras, noise), develop(light, cameras)), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_camera_adds_what_it_is_told():
     light = torch.full((1, 3, 64, 64), 0.2)
     noise = torch.randn(light.shape, generator=torch.Generator().manual_seed(0))

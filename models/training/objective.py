@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..flow import Flow, calibration_mask, consistency_mask, inside_mask, load_flow, warp
+from ..flow import Flow, NoFlow, calibration_mask, consistency_mask, inside_mask, load_flow, warp
 from ..framework import Framework
 from ..networks import BlurRadiusNet, Reblurred, ReblurredByDisks
 from . import losses
@@ -67,6 +67,9 @@ class Aligner:
         return 'alignment: the target is aligned, so the flow is "none"'
 
     def warp(self, image: Tensor, flow: Tensor) -> Tensor:
+        """The image warped by a flow of this aligner."""
+        if type(self.flow) is NoFlow:  # by nothing
+            return image
         options = self.config
         return warp(image, flow, padding=options.padding, grid=options.grid, interpolation=options.interpolation)
 

@@ -62,6 +62,17 @@ def assert_same(found, expected):
 
 
 @torch.no_grad()
+def test_an_aligned_target_is_taken_as_it_is():
+    aligner = Aligner(AlignmentConfig(flow="dis", first_mask="inside"), "aligned")
+    assert aligner.name == "none"
+    sharp = torch.rand(1, 3, 16, 20)
+    objective = Objective(Framework(RADIUS), aligner, LossConfig(blur_from="deblurred"), "float32")
+    objective.prepare("deblur")
+    outcome = objective(torch.rand(1, 3, 16, 20), sharp, "deblur")
+    assert outcome.warped_sharp is sharp
+    assert outcome.mask.all()
+
+
 def test_the_first_stage_and_the_warm_up_align_the_sharp_image(made):
     objective, blurry, sharp, confidence, _ = made
     blur_map, deblurred, right, warped, mask, found = seen(objective, blurry, sharp, confidence)

@@ -172,8 +172,8 @@ def load_pairs(
     if pairs and not problems and (likeness := median_likeness(pairs)) < UNRELATED:
         warnings.warn(
             f"the pairs of {', '.join(sources)} look unrelated, as {pairs[0].blurry} with {pairs[0].sharp}: "
-            f"their likeness is {math.floor(100 * likeness) / 100:.2f}, and at least {UNRELATED} is usual. Do their names "
-            "pair?",
+            f"their likeness is {math.floor(100 * likeness) / 100:.2f}, and at least {UNRELATED} is usual. "
+            "Do their names pair?",
             stacklevel=2,
         )
     if not sources:

@@ -17,7 +17,7 @@ help:
 	@echo "make test-reliability  10,000 random calls, and hundreds of kills"
 	@echo "make lint          ruff, clang-format, mypy"
 	@echo "make format        let ruff and clang-format write"
-	@echo "make bench         measure everything that a CPU can tell, in five minutes, benchmarks/results/, README.md and docs/"
+	@echo "make bench         measure operators, limits, networks, start-up and the training step on the CPU, benchmarks/results/, README.md and docs/"
 	@echo "make ablation      the study of what reblurring brings, in some hours, benchmarks/results/"
 	@echo "make instructions  count the instructions of the CPU kernels (needs valgrind), benchmarks/results/"
 	@echo "make cuda-check    compile the CUDA sources for every architecture, count what they execute, predict times, benchmarks/results/"
@@ -87,7 +87,10 @@ bench: $(VENV)/.built
 	$(BIN)/python -m benchmarks.tables
 
 ablation: $(VENV)/.built
-	$(BIN)/python -m benchmarks.ablation --results benchmarks/results
+	$(BIN)/python -m benchmarks.ablation --parallaxes 12 --results benchmarks/results
+	$(BIN)/python -m benchmarks.ablation --parallaxes 4 --name ablation-4px --results benchmarks/results
+	$(BIN)/python -m benchmarks.ablation --parallaxes 24 --name ablation-24px --results benchmarks/results
+	$(BIN)/python -m benchmarks.ablation --parallaxes 0 --name ablation-smooth --results benchmarks/results
 
 instructions: $(VENV)/.built
 	$(BIN)/python -m benchmarks.instructions

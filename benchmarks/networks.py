@@ -2,7 +2,8 @@
 
     python -m benchmarks.networks [--seconds S]                        (make bench)
 
-Without gradients, in evaluation mode, at the default sizes. Memory is in proportion to the pixels, so that of a 4K
+Without gradients, in evaluation mode: the published form at its default sizes, and those of the checkpoint in the box.
+Memory is in proportion to the pixels, so that of a 4K
 image (3840 × 2160) follows from the measured one.
 """
 
@@ -14,6 +15,7 @@ from torch import nn
 
 import reblur_ops
 from benchmarks import harness
+from models import load_framework
 from models.networks import BlurMapNet, CompactNet, ReblurringNet, Restormer, UNet
 
 SIZE = 256  # pixels, height and width: a multiple of what any of them needs
@@ -40,12 +42,18 @@ class Row:
 def networks() -> dict[str, tuple[nn.Module, int]]:
     """Each network, and the channels of what it takes beside the blurry image."""
     map_channels, _ = reblur_ops.map_channels()
+    box = load_framework()
+    assert box.blur_map is not None
+    assert box.reblur is not None
     return {
         "blur map": (BlurMapNet(), 0),
         "reblurring": (ReblurringNet(), 3),
         "compact": (CompactNet(), map_channels),
         "U-Net": (UNet(), map_channels),
         "Restormer": (Restormer(), map_channels),
+        "blur map, in the box": (box.blur_map, 0),
+        "reblurring, in the box": (box.reblur, 3),
+        "compact, in the box": (box.deblur, box.deblur.map_channels),
     }
 
 

@@ -5,7 +5,7 @@ Light spreads, so it is a scatter of disks in linear light: each pixel is spread
 is brighter than white, as lamps and reflections are, makes disks that can be seen.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import cv2
@@ -47,4 +47,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/examples"), help="for the picture")
+    main(parser.parse_args().folder)

@@ -5,7 +5,7 @@ The photograph out of focus is rendered with a lens focused in front of everythi
 gradient descent through `reblur_ops.gaussian_blur`, which gathers. The two differ along the edges of what is near.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import cv2
@@ -72,4 +72,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/examples"), help="for the picture")
+    main(parser.parse_args().folder)

@@ -50,8 +50,8 @@ WEIGHTS_FILE = "model.safetensors"
 class BlurMapConfig:
     """Which blur map network, and its arguments."""
 
-    width: int = 32
-    blocks: int = 3
+    width: int = 32  # channels
+    blocks: int = 3  # residual blocks
     # "seeds": `BlurMapNet`, which predicts what the published reblurring network finds; or "radius": `BlurRadiusNet`,
     # which predicts the radius of the blur and how certain it is.
     form: str = "seeds"
@@ -84,8 +84,8 @@ class DeblurConfig:
 class ReblurConfig:
     """Which reblurring network, and its arguments."""
 
-    width: int = 64
-    blocks: int = 3
+    width: int = 64  # channels
+    blocks: int = 3  # residual blocks
     support: str = "square"  # of the form "kernels"
     padding: str = "zeros"  # of the form "kernels"
     # "kernels": `ReblurringNet`, as published, which has kernels of any profile and may learn a single one; or
@@ -109,9 +109,9 @@ class FrameworkConfig:
     """The parts of a `Framework`. JSON can hold it: `models.core.config`."""
 
     radii: tuple[int, ...] = reblur_ops.PUBLISHED_RADII  # pixels; of the blur map and the reblurring alike
-    blur_map: BlurMapConfig | None = field(default_factory=BlurMapConfig)
+    blur_map: BlurMapConfig | None = field(default_factory=BlurMapConfig)  # null: none
     deblur: DeblurConfig = field(default_factory=DeblurConfig)
-    reblur: ReblurConfig | None = field(default_factory=ReblurConfig)
+    reblur: ReblurConfig | None = field(default_factory=ReblurConfig)  # null: none
     # Once it is trained: whether `TiledFramework`, which sees a photograph as a whole, takes its noise away first, see
     # `inference.noise`.
     denoised: bool = False

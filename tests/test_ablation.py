@@ -154,7 +154,9 @@ def test_real_pairs(call, tmp_path):
     root = real_pairs(tmp_path / "real")
     options = ["--real", str(root), "--data", str(tmp_path / "data")]
     names = ["aligned", "flow", "true flow"]
-    assert call(*options, "--parallaxes", "--variants", *names) == 0
+    assert call(*options, "--parallaxes", "--variants", *names, "--name", "of-real") == 0
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"of-real.md", "of-real.json"}
+    assert call(*options, "--parallaxes", "--variants", *names) == 0  # nothing is trained again
     made = tmp_path / "data" / "real"
     assert sorted(path.stem for path in (made / "train_patches" / "blur").iterdir()) == [
         "box_1",

@@ -1,6 +1,6 @@
 """What does reblurring bring on misaligned pairs?
 
-    python -m benchmarks.ablation [key=value…]              some hours on two cores          (make ablation)
+    python -m benchmarks.ablation [key=value…]              some hours on two cores
     python -m benchmarks.ablation --full --photos DIR       on a GPU, with many photographs of your own
     python -m benchmarks.ablation --real DIR                on real pairs, the folders of benchmarks.real
     python -m benchmarks.ablation --light-fields DIR        on light fields of these, moved: real blur, known truth
@@ -9,7 +9,8 @@ One deblurring network is trained on layered scenes whose sharp pictures are ali
 with reblurring as a loss and without; with a blur map and without; and by the published method. Several seeds, and
 scenes with less and with more parallax, made of photographs by `models.tasks.synthesize`; or real pairs. Each run is
 scored on pictures that it has not seen against the aligned truth, with its last weights: none are chosen. Interrupted,
-the same command goes on, and finished runs are not repeated. Writes results/ablation.md and .json.
+the same command goes on, and finished runs are not repeated. Writes RESULTS/NAME.md and .json. `make ablation` runs it
+for each parallax.
 
     OUT/data/12px/                    scenes with parallax of up to 12 pixels, and, aligned:
     OUT/data/12px-reblur/             by reblurring; likewise by DIS, and by the true flow
@@ -70,6 +71,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), metavar="DIR", help="folder for the runs")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder for the pairs (default: OUT/data)")
     parser.add_argument("--results", type=Path, metavar="DIR", help="folder for the tables (default: OUT)")
+    parser.add_argument("--name", metavar="NAME", help="of the tables (default: ablation, or ablation-full)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--workers",
@@ -131,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         study.make_pairs()
         jobs = study.jobs()
         run_all(jobs, study.workers)
-        save(study, jobs, "ablation-full" if args.full else "ablation", results)
+        save(study, jobs, args.name or ("ablation-full" if args.full else "ablation"), results)
     except KeyboardInterrupt:
         return _failed("interrupted; the same command goes on", 130)
     except BrokenProcessPool:

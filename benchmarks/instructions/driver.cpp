@@ -1,6 +1,6 @@
 // Runs each kernel of the AVX2 engine once, so that valgrind can count its instructions: no Torch, no threads.
 //
-// Under `valgrind --tool=callgrind --instr-atstart=no` each case is dumped under its name (benchmarks/instructions.py).
+// Under `valgrind --tool=callgrind --instr-atstart=no` each case is dumped under its name (benchmarks/instructions).
 #include <valgrind/callgrind.h>
 
 #include <cstdio>

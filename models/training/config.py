@@ -128,7 +128,7 @@ class AlignmentConfig:
 class ScheduleConfig:
     """Steps, stages and the learning rate over them. A value below 1 for a step is a fraction of `steps`."""
 
-    steps: int = 100_000
+    steps: int = 100_000  # of the optimizer, all stages together
     boundary: float = 0.075  # the step at which the second stage begins, which trains all networks
     # The first stage. "deblur" trains the deblurring network and the blur map network towards the warped sharp image.
     # "reblur" trains the reblurring and the blur map network, with a deblurring network that was trained before and is
@@ -194,9 +194,9 @@ class OptimizerConfig:
     """Adam, and what keeps it steady."""
 
     name: str = "adamw"  # "adamw" or "adam"
-    lr: float = 2e-4
-    betas: tuple[float, ...] = (0.9, 0.999)
-    weight_decay: float = 0.0
+    lr: float = 2e-4  # the largest learning rate
+    betas: tuple[float, ...] = (0.9, 0.999)  # decays of the means of the gradient and of its square
+    weight_decay: float = 0.0  # the part of each weight, times the learning rate, that a step takes away
     clip: float | None = 1.0  # largest norm of the gradient of each network
     ema: float | None = 0.999  # decay of the moving average of the weights, which is what is validated and saved
     # Of the networks: "bfloat16", "float16", or "auto": bfloat16 on a device that computes in it, else float32. Losses,
@@ -222,13 +222,13 @@ class OptimizerConfig:
 class OutputConfig:
     """Intervals of the outputs, in steps; 0: never. All but `metrics` are also written after the last step."""
 
-    metrics: int = 50
-    validation: int = 2000
+    metrics: int = 50  # from one line of the log to the next
+    validation: int = 2000  # from one validation to the next, which decides what the best checkpoint is
     validation_pairs: int = 0  # as many of the pairs, spread over them; 0: all
-    checkpoints: int = 2000
+    checkpoints: int = 2000  # from one checkpoint to the next
     keep: int = 3  # checkpoints: the last ones; and the best
-    pictures: int = 2000
-    picture_pairs: int = 3
+    pictures: int = 2000  # from one set of pictures to the next
+    picture_pairs: int = 3  # how many pairs they show
     tensorboard: bool = False  # event files in the folder of the run
     wandb: str | None = None  # a project of Weights & Biases
     profile: int = 0  # steps that are profiled, soon after the start
@@ -247,7 +247,7 @@ class TrainingConfig:
     out: str = "runs/train"  # the folder of the run
     # "never": the folder must hold no run yet. "auto": go on with the run that is there, if any.
     resume: str = "never"
-    seed: int = 0
+    seed: int = 0  # of all that is random: weights, crops, made pairs
     device: str = "auto"  # CUDA if there is, each process its own; "cpu", "cuda"
     data: DataConfig = field(default_factory=DataConfig)
     framework: FrameworkConfig = field(default_factory=FrameworkConfig)

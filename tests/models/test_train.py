@@ -1,5 +1,6 @@
 """Training: what it refuses, what it leaves behind, and that nothing is lost whatever happens to it."""
 
+import itertools
 import json
 import os
 import re
@@ -224,6 +225,13 @@ def test_recipes_are_whole_and_print(recipe, tmp_path, capsys):
     assert "  batch: " in printed
     assert "# crops per step, all processes together" in printed  # behind, from a comment
     assert "# part of the samples without blur" in printed  # from a docstring
+    lines = printed.splitlines()
+    bare = [
+        line
+        for before, line in itertools.pairwise(["", *lines])
+        if "#" not in line + before and not line.endswith(":")  # sections tell nothing
+    ]
+    assert not bare, "each value says what it is"
 
 
 def test_the_official_recipe_is_the_published_training():

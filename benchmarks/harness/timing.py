@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 SLOW = 0.3  # seconds: a call that takes as long has swept the caches and is measured well by itself
+WARM_UP_CALLS, WARM_UP_SECONDS = 8, 3.0
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ def time_in_turns(
 ) -> list[Times]:
     """The times of each call.
 
-    All warm up, then all are called in turn, round after round, for about `seconds`, at least five rounds. A turn
-    begins with a call that is not timed: the rival before has left its own data in the caches and taken the memory. A
-    quick call is repeated within its turn, so that slow rivals do not leave it a handful of repetitions. A call slower
-    than `SLOW` goes without that first one, and is called three times in all, the one that warms up included.
+    All warm up, each for up to eight calls and three seconds: memory that a virtual machine touches for the first time
+    makes the first calls slower by a multiple. Then all are called in turn, round after round, for about `seconds`, at
+    least five rounds. A turn begins with a call that is not timed: the rival before has left its own data in the caches
+    and taken the memory. A quick call is repeated within its turn, so that slow rivals do not leave it a handful of
+    repetitions. A call slower than `SLOW` goes without that first one, and counts three times in all, the last one that
+    warms up included.
 
     Args:
         calls: what is timed.
@@ -79,9 +82,15 @@ def time_in_turns(
 
     rough, turn = [], []
     for call, sweeping in zip(calls, colds, strict=True):
-        begin = clock()
-        rough.append(timed(call, sweeping))
-        turn.append(1e3 * (clock() - begin))  # with what is not timed
+        warm_up = clock()
+        for _ in range(WARM_UP_CALLS):
+            begin = clock()
+            last = timed(call, sweeping)
+            whole = 1e3 * (clock() - begin)  # with what is not timed
+            if clock() - warm_up > WARM_UP_SECONDS:
+                break
+        rough.append(last)
+        turn.append(whole)
     slow = [milliseconds > 1e3 * SLOW for milliseconds in rough]
     samples = [[first] if is_slow else [] for first, is_slow in zip(rough, slow, strict=True)]
     rounds, start = 0, time.perf_counter()

@@ -100,7 +100,7 @@ def check_numbers(**lengths: float | Tensor) -> None:
 
 def defocus(
     image: Tensor,
-    depth: Tensor,
+    depth: Tensor | float,
     focus: float | Tensor,
     aperture: float | Tensor,
     focal_length: float | Tensor,

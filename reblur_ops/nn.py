@@ -274,7 +274,7 @@ class Defocus(torch.nn.Module):
             self.register_buffer(name, value)
         return value
 
-    def forward(self, image: Tensor, depth: Tensor, focus: float | Tensor) -> Tensor:
+    def forward(self, image: Tensor, depth: Tensor | float, focus: float | Tensor) -> Tensor:
         """The picture of (N, C, H, W), linear light, of this depth, (N, 1, H, W), focused at a distance: a number, or
         (N,), one for each image.
         """
